@@ -1,0 +1,129 @@
+"""One axis at a time: which taps reach which outputs.
+
+Plain integers only; no array is touched here. On one axis the operation is
+``out = stride * in + dilation * tap - pad_before``. Outputs whose ``out + pad_before`` leaves the same
+residue modulo the stride form a *phase*. With ``out + pad_before = stride * m + residue``, a tap of the
+phase reads the input at ``m - shift``, so a phase is a dense correlation of its few taps. Where the input
+ends, fewer taps hit: a *segment* is a run of outputs of one phase that the same taps reach, and a kernel
+that walks segments multiplies by no padding at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from convt.spec import Spec
+
+__all__ = ["Axis", "Phase", "Segment", "Tap", "axes"]
+
+
+class Tap(NamedTuple):
+    """One kernel position, as a phase sees it."""
+
+    index: int  # position in the kernel
+    shift: int  # the tap reads the input at m - shift
+
+
+class Phase(NamedTuple):
+    """The outputs ``stride * m + residue - pad_before``, and the taps that reach them."""
+
+    residue: int
+    taps: tuple[Tap, ...]
+
+
+class Segment(NamedTuple):
+    """Outputs ``out_first + stride * j`` for j in range(count), all reached by exactly `taps`."""
+
+    out_first: int
+    count: int
+    in_first: int  # m of the first output: a tap reads the input at in_first + j - shift
+    taps: tuple[Tap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One spatial axis of a problem, in elements."""
+
+    input: int
+    output: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad_before: int
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase for every residue, in order of the residue; a phase may have no tap."""
+        return _phases(self)
+
+    def segments(self, start: int, stop: int) -> tuple[Segment, ...]:
+        """Cut the outputs from `start` to `stop` into segments, phase by phase."""
+        return tuple(
+            segment for phase in self.phases for segment in self._cut(phase, start, stop)
+        )
+
+    def _cut(self, phase: Phase, start: int, stop: int) -> list[Segment]:
+        low = -((phase.residue - self.pad_before - start) // self.stride)
+        high = -((phase.residue - self.pad_before - stop) // self.stride)
+        edges = {low, high}
+        for tap in phase.taps:
+            edges.update(m for m in (tap.shift, tap.shift + self.input) if low < m < high)
+        marks = sorted(edges) if low < high else []
+        return [
+            Segment(
+                self.stride * m + phase.residue - self.pad_before,
+                end - m,
+                m,
+                tuple(tap for tap in phase.taps if 0 <= m - tap.shift < self.input),
+            )
+            for m, end in zip(marks, marks[1:], strict=False)
+        ]
+
+    def input_range(self, start: int, stop: int) -> tuple[int, int]:
+        """The inputs, from first to one past the last, that outputs `start` to `stop` read."""
+        reads = [
+            (segment.in_first - tap.shift, segment.in_first - tap.shift + segment.count)
+            for segment in self.segments(start, stop)
+            for tap in segment.taps
+        ]
+        return (min(r[0] for r in reads), max(r[1] for r in reads)) if reads else (0, 0)
+
+    @property
+    def hits(self) -> int:
+        """Pairs of output and tap that meet an input: the products of this axis."""
+        return sum(s.count * len(s.taps) for s in self.segments(0, self.output))
+
+
+@lru_cache(maxsize=256)
+def _phases(axis: Axis) -> tuple[Phase, ...]:
+    # Residues count from that of output 0, so that a stride beyond the output costs nothing.
+    first = axis.pad_before % axis.stride
+    taps: list[list[Tap]] = [[] for _ in range(min(axis.stride, axis.output))]
+    for index in range(axis.kernel):
+        shift, residue = divmod(axis.dilation * index, axis.stride)
+        position = (residue - first) % axis.stride
+        if position < len(taps):
+            taps[position].append(Tap(index, shift))
+    found = (
+        Phase((first + position) % axis.stride, tuple(phase)) for position, phase in enumerate(taps)
+    )
+    return tuple(sorted(found))
+
+
+def axes(spec: Spec) -> tuple[Axis, Axis, Axis]:
+    """The depth, height and width axes of `spec`."""
+    depth, height, width = (
+        Axis(*sizes)
+        for sizes in zip(
+            spec.input_size,
+            spec.output_size,
+            spec.kernel,
+            spec.strides,
+            spec.dilations,
+            spec.pad_before,
+            strict=True,
+        )
+    )
+    return depth, height, width

@@ -1,0 +1,200 @@
+"""Kernel key -> callable: emit, verify, optimise, compile; object code is kept in memory and on disk.
+
+A kernel is one function ``void run(record, workspace)``. Its key spells everything that its code depends
+on, so equal keys share code: inside the process by a dictionary, between processes by files in the user's
+cache folder. A file is used only if this user owns it, nobody else can write to it, and its digest
+matches; anything else is compiled anew and rewritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import mmap
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from convt.target import Target
+
+__all__ = ["Kernel", "assembly", "cache_folder", "can_execute", "load"]
+
+log = logging.getLogger("convt")
+
+_MAGIC = b"convt object 1\n"
+_OPTIMISE = 2  # LLVM's level for code generation; measured: 3 is no faster here
+
+Function = Callable[[int, int], None]
+
+
+class Kernel(Protocol):
+    """What can be compiled: a name that spells the key, and the text of a module."""
+
+    @property
+    def name(self) -> str: ...
+    def emit(self, target: Target) -> str: ...
+
+
+_loaded: dict[tuple[Target, str], tuple[Function, Any]] = {}
+_lock = threading.Lock()
+
+
+def load(kernel: Kernel, target: Target) -> Function:
+    """The compiled `kernel`: called with the addresses of its record and its workspace."""
+    key = (target, kernel.name)
+    found = _loaded.get(key)
+    if found is None:
+        with _lock:
+            found = _loaded.get(key)
+            if found is None:
+                found = _loaded[key] = _link(_object(kernel, target), target)
+    return found[0]
+
+
+def assembly(kernel: Kernel, target: Target) -> str:
+    """The machine code of `kernel` as text, compiled for any `target` and not run."""
+    machine = _machine(target)
+    return str(machine.emit_assembly(_optimised(kernel, target, machine)))
+
+
+# --- compiling ----------------------------------------------------------------------------------
+@lru_cache(maxsize=1)
+def _llvm() -> Any:
+    from llvmlite import binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding
+
+
+def _machine(target: Target) -> Any:
+    # Every engine owns and frees its machine, so machines are never shared.
+    llvm = _llvm()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=_OPTIMISE, reloc="default", jit=True
+    )
+
+
+def _optimised(kernel: Kernel, target: Target, machine: Any) -> Any:
+    """The module of `kernel`; it is emitted in the shape it should have, so few passes run."""
+    llvm = _llvm()
+    module = llvm.parse_assembly(kernel.emit(target))
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    return module
+
+
+def _object(kernel: Kernel, target: Target) -> bytes:
+    path = _path(kernel, target)
+    code = _read(path)
+    if code is None:
+        log.info("compile %s for %s", kernel.name, target.cpu)
+        machine = _machine(target)
+        code = bytes(machine.emit_object(_optimised(kernel, target, machine)))
+        _write(path, code)
+    return code
+
+
+def _link(code: bytes, target: Target) -> tuple[Function, Any]:
+    llvm = _llvm()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = engine.get_function_address("run")
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)
+    return function, engine  # the engine keeps the code alive
+
+
+@lru_cache(maxsize=1)
+def can_execute() -> bool:
+    """Whether this process may make memory executable; LLVM ends the process where it may not."""
+    if not hasattr(mmap, "PROT_EXEC"):
+        return True
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        start = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        mode = mmap.PROT_READ | mmap.PROT_EXEC
+        return not libc.mprotect(ctypes.c_void_p(start), mmap.PAGESIZE, mode)
+    finally:
+        with contextlib.suppress(BufferError):
+            page.close()
+
+
+# --- the cache folder ---------------------------------------------------------------------------
+def cache_folder() -> Path:
+    """Where object code is kept: ``CONVT_CACHE_DIR``, or the user's cache folder."""
+    named = os.environ.get("CONVT_CACHE_DIR")
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("convt", appauthor=False)) / "objects"
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A digest of everything that object code depends on beside key and target."""
+    import llvmlite
+
+    digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform}".encode())
+    here = Path(__file__).parent
+    for path in [Path(__file__), *sorted((here / "kernels").glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _path(kernel: Kernel, target: Target) -> Path:
+    key = f"{_sources()}\n{target.triple}\n{target.cpu}\n{target.features}\n{target.isa}\n{kernel.name}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+    return cache_folder() / f"{kernel.name}-{digest}.o"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        if not (_private(path.parent) and _private(path)):
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    code = data[len(_MAGIC) + 32 :]
+    return code if data == _MAGIC + hashlib.sha256(code).digest() + code else None
+
+
+def _private(path: Path) -> bool:
+    """Whether `path` belongs to this user and nobody else may write to it."""
+    if not hasattr(os, "getuid"):
+        return True
+    status = path.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Put the file in place in one step, so that no process ever reads a part of it."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        log.info("object code is not kept: %s", error)

@@ -1,0 +1,173 @@
+"""The instructions that kernels are written with: a thin layer over llvmlite's IRBuilder.
+
+Emitters call this and make text; nothing is compiled here. Mutable values live in stack slots that LLVM's
+SROA pass turns into registers. All addresses are opaque pointers moved by *bytes*, all integers 64-bit.
+Loads and stores of callers' arrays promise no alignment, since a NumPy view may have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+
+__all__ = ["BYTE", "F32", "F64", "I16", "I32", "I64", "PTR", "Builder", "Slot", "function"]
+
+I1, BYTE, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F32, F64, PTR = ir.FloatType(), ir.DoubleType(), ir.PointerType()
+
+Value = Any  # llvmlite's values carry no useful static type
+
+
+def function(
+    module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = False
+) -> ir.Function:
+    """Declare an internal void function in `module`."""
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), list(arguments)), name)
+    made.linkage = "internal"
+    made.attributes.add("nounwind")
+    made.attributes.add("alwaysinline" if inline else "noinline")
+    return made
+
+
+class Slot:
+    """A mutable value of one type."""
+
+    def __init__(self, builder: Builder, kind: ir.Type, value: Value = None) -> None:
+        self._builder, self._kind = builder, kind
+        self._place = builder.stack(kind)
+        if value is not None:
+            self.set(value)
+
+    def get(self) -> Value:
+        return self._builder.load(self._place, typ=self._kind)
+
+    def set(self, value: Value) -> None:
+        self._builder.store(value, self._place)
+
+    def add(self, value: Value) -> None:
+        self.set(self._builder.add(self.get(), value))
+
+
+class Builder(ir.IRBuilder):
+    """An IRBuilder at the entry of `function`, for a processor with or without fused multiply-add."""
+
+    def __init__(self, function: ir.Function, *, fma: bool) -> None:
+        super().__init__(function.append_basic_block("entry"))
+        self._fma = fma
+
+    # --- integers -----------------------------------------------------------------------------
+    @staticmethod
+    def int(value: int) -> ir.Constant:
+        return ir.Constant(I64, value)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        return self.select(self.icmp_signed("<", a, b), a, b)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        return self.select(self.icmp_signed(">", a, b), a, b)
+
+    def total(self, *values: Value) -> Value:
+        """The sum of `values`."""
+        result = values[0]
+        for value in values[1:]:
+            result = self.add(result, value)
+        return result
+
+    def dot(self, *pairs: tuple[Value, Value]) -> Value:
+        """The sum of products of integers."""
+        return self.total(*(self.mul(a, b) for a, b in pairs))
+
+    # --- control ------------------------------------------------------------------------------
+    @contextmanager
+    def loop(self, start: Value, stop: Value, step: int | Value = 1) -> Iterator[Value]:
+        """Run the body for start, start + step, ... while below `stop`; it may run no time at all."""
+        step = self.int(step) if isinstance(step, int) else step
+        index = Slot(self, I64, start)
+        with self.repeat(lambda: self.icmp_signed("<", index.get(), stop)):
+            value = index.get()
+            yield value
+            index.set(self.add(value, step))
+
+    @contextmanager
+    def repeat(self, condition: Callable[[], Value]) -> Iterator[None]:
+        """Run the body while `condition()` holds."""
+        head, body, end = (self.append_basic_block(n) for n in ("head", "body", "end"))
+        self.branch(head)
+        self.position_at_end(head)
+        self.cbranch(condition(), body, end)
+        self.position_at_end(body)
+        yield
+        self.branch(head)
+        self.position_at_end(end)
+
+    # --- memory -------------------------------------------------------------------------------
+    def stack(self, kind: ir.Type, count: int = 1) -> Value:
+        """Room for `count` values, taken once, in the function's entry block."""
+        kind = kind if count == 1 else ir.ArrayType(kind, count)
+        with self.goto_entry_block():
+            place = self.alloca(kind)
+        place.type = PTR  # llvmlite still types it by what it holds; every address here is opaque
+        return place
+
+    def at(self, pointer: Value, offset: Value) -> Value:
+        """`pointer` moved by `offset` bytes."""
+        return self.gep(pointer, [offset], source_etype=BYTE)
+
+    def read(self, pointer: Value, kind: ir.Type = I64, align: int = 8) -> Value:
+        return self.load(pointer, align=align, typ=kind)
+
+    def word(self, pointer: Value, index: int) -> Value:
+        """The 64-bit integer number `index` from `pointer` on."""
+        return self.read(self.at(pointer, self.int(8 * index)))
+
+    # --- lanes --------------------------------------------------------------------------------
+    @staticmethod
+    def splat_constant(kind: ir.VectorType, value: float | int) -> ir.Constant:
+        return ir.Constant(kind, [ir.Constant(kind.element, value)] * kind.count)
+
+    def splat(self, value: Value, lanes: int) -> Value:
+        """A vector with `value` in every lane."""
+        kind = ir.VectorType(value.type, lanes)
+        first = self.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
+        return self.shuffle(first, first, [0] * lanes)
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        """Pick `lanes` from the lanes of `a` followed by those of `b`."""
+        mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+        return self.shuffle_vector(a, b, mask)
+
+    def below(self, limit: Value, lanes: int, first: int = 0) -> Value:
+        """A mask of the lanes whose number, counted from `first`, is below `limit`."""
+        kind = ir.VectorType(I64, lanes)
+        numbers = ir.Constant(kind, [ir.Constant(I64, first + lane) for lane in range(lanes)])
+        return self.icmp_signed("<", numbers, self.splat(limit, lanes))
+
+    def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
+        """``a * b + c``, rounded once where the processor can."""
+        if not self._fma:
+            return self.fadd(self.fmul(a, b), c)
+        return self.intrinsic("llvm.fma", a.type, [a, b, c])
+
+    def intrinsic(self, name: str, kind: ir.Type, arguments: Sequence[Value]) -> Value:
+        """Call the LLVM intrinsic `name` that returns and is named after `kind`."""
+        suffix = f"v{kind.count}{_code(kind.element)}" if hasattr(kind, "count") else _code(kind)
+        return self.call(self._declare(f"{name}.{suffix}", kind, arguments), arguments)
+
+    def masked_store(self, value: Value, pointer: Value, mask: Value, align: int) -> None:
+        """Store the lanes of `value` that `mask` names."""
+        name = f"llvm.masked.store.v{value.type.count}{_code(value.type.element)}.p0"
+        arguments = [value, pointer, ir.Constant(I32, align), mask]
+        self.call(self._declare(name, ir.VoidType(), arguments), arguments)
+
+    def _declare(self, name: str, kind: ir.Type, arguments: Sequence[Value]) -> ir.Function:
+        if name in self.module.globals:
+            return self.module.globals[name]
+        return ir.Function(self.module, ir.FunctionType(kind, [a.type for a in arguments]), name)
+
+
+def _code(kind: ir.Type) -> str:
+    names = {F32: "f32", F64: "f64"}
+    return names[kind] if kind in names else f"i{kind.width}"

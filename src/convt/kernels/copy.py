@@ -1,0 +1,133 @@
+"""A two-dimensional strided copy that widens, rounds, swaps bytes and transposes.
+
+Every kernel packs and unpacks with it. Along rows that are dense on both sides it moves whole vectors;
+where source and destination are dense along different axes it transposes square blocks in registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from convt.kernels.builder import I64, PTR, Builder, Slot, function
+from convt.kernels.elements import Element
+from convt.target import Target
+
+__all__ = ["emit_copy", "transpose"]
+
+Value = Any
+
+
+def emit_copy(
+    module: ir.Module, target: Target, source: Element, destination: Element
+) -> ir.Function:
+    """``copy(source, si, sj, destination, di, dj, ni, nj)``: destination[i, j] = source[i, j].
+
+    Strides are in bytes. One function a pair of element types; asking again returns it.
+    """
+    name = f"copy_{source.name}_{destination.name}"
+    if name in module.globals:
+        return module.globals[name]
+    made = function(module, name, [PTR, I64, I64, PTR, I64, I64, I64, I64])
+    b = Builder(made, fma=target.fma)
+    lanes = target.lanes(source.wide_bytes)
+    src, si, sj, dst, di, dj, ni, nj = made.args
+    # Dense in the destination along j: swap the axes where it is i.
+    swap = b.and_(
+        b.icmp_signed("==", di, b.int(destination.bytes)),
+        b.icmp_signed("!=", dj, b.int(destination.bytes)),
+    )
+    si, sj = b.select(swap, sj, si), b.select(swap, si, sj)
+    di, dj = b.select(swap, dj, di), b.select(swap, di, dj)
+    ni, nj = b.select(swap, nj, ni), b.select(swap, ni, nj)
+    copy = _Copy(b, target.half, source, destination, lanes, src, si, sj, dst, di, dj)
+    dense = b.icmp_signed("==", dj, b.int(destination.bytes))
+    rows = b.and_(dense, b.icmp_signed("==", sj, b.int(source.bytes)))
+    columns = b.and_(dense, b.icmp_signed("==", si, b.int(source.bytes)))
+    with b.if_else(rows) as (along, otherwise):
+        with along:
+            copy.rows(ni, nj)
+        with otherwise, b.if_else(columns) as (across, scattered):
+            with across:
+                copy.blocks(ni, nj)
+            with scattered:
+                copy.scalars(b.int(0), ni, b.int(0), nj)
+    b.ret_void()
+    return made
+
+
+class _Copy:
+    def __init__(
+        self,
+        b: Builder,
+        half: bool,
+        source: Element,
+        destination: Element,
+        lanes: int,
+        *places: Value,
+    ) -> None:
+        self.b, self.half, self.lanes = b, half, lanes
+        self.source, self.destination = source, destination
+        self.src, self.si, self.sj, self.dst, self.di, self.dj = places
+
+    def _from(self, i: Value, j: Value) -> Value:
+        return self.b.at(self.src, self.b.dot((i, self.si), (j, self.sj)))
+
+    def _to(self, i: Value, j: Value) -> Value:
+        return self.b.at(self.dst, self.b.dot((i, self.di), (j, self.dj)))
+
+    def _move(self, i: Value, j: Value, lanes: int) -> None:
+        value = self.source.load(self.b, self._from(i, j), lanes, self.half)
+        self.destination.store(self.b, value, self._to(i, j), lanes, self.half)
+
+    def _whole(self, count: Value) -> Value:
+        """`count` rounded down to whole vectors."""
+        return self.b.and_(count, self.b.int(-self.lanes))
+
+    def scalars(self, i0: Value, i1: Value, j0: Value, j1: Value) -> None:
+        with self.b.loop(i0, i1) as i, self.b.loop(j0, j1) as j:
+            self._move(i, j, 1)
+
+    def rows(self, ni: Value, nj: Value) -> None:
+        b, whole = self.b, self._whole(nj)
+        with b.loop(b.int(0), ni) as i:
+            with b.loop(b.int(0), whole, self.lanes) as j:
+                self._move(i, j, self.lanes)
+            with b.loop(whole, nj) as j:
+                self._move(i, j, 1)
+
+    def blocks(self, ni: Value, nj: Value) -> None:
+        b, wi, wj = self.b, self._whole(ni), self._whole(nj)
+        with b.loop(b.int(0), wi, self.lanes) as i:
+            with b.loop(b.int(0), wj, self.lanes) as j:
+                self._block(i, j)
+            self.scalars(i, b.add(i, b.int(self.lanes)), wj, nj)
+        self.scalars(wi, ni, b.int(0), nj)
+
+    def _block(self, i: Value, j: Value) -> None:
+        b, half = self.b, self.half
+        place, rows = self._from(i, j), []
+        for _ in range(self.lanes):
+            rows.append(self.source.load(b, place, self.lanes, half))
+            place = b.at(place, self.sj)
+        place = self._to(i, j)
+        for row in transpose(b, rows):
+            self.destination.store(b, row, place, self.lanes, half)
+            place = b.at(place, self.di)
+
+
+def transpose(b: Builder, rows: list[Value]) -> list[Value]:
+    """Turn n vectors of n lanes about the diagonal: log2(n) rounds of two-input shuffles."""
+    lanes = len(rows)
+    step = lanes // 2
+    while step:
+        turned = list(rows)
+        low = [x if not x & step else x - step + lanes for x in range(lanes)]
+        high = [x + step if not x & step else x + lanes for x in range(lanes)]
+        for i in range(lanes):
+            if not i & step:
+                turned[i] = b.shuffle(rows[i], rows[i + step], low)
+                turned[i + step] = b.shuffle(rows[i], rows[i + step], high)
+        rows, step = turned, step // 2
+    return rows

@@ -1,0 +1,278 @@
+"""What every family's kernel does around its sums: take tasks, bring input slabs in, hand results out.
+
+A task is a batch range, a group, a range of output-channel blocks and one chunk of each axis; tasks write
+disjoint outputs. Threads take tasks from a shared counter until none is left. Where a family can't read
+the caller's array in place (another element type, byte order or axis is dense), the input that the task
+reads is packed into a slab of the thread's workspace first; where it can't write in place, the results go
+to a slab that is unpacked at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from llvmlite import ir
+
+from convt.kernels.builder import I64, PTR, Builder, Slot
+from convt.kernels.copy import emit_copy
+from convt.kernels.elements import Element
+from convt.kernels.record import CHUNK, SEGMENT, TAP, slot
+from convt.target import Target
+
+__all__ = ["Family", "Fields", "Task", "View", "emit_run", "row"]
+
+Value = Any
+_SPATIAL = ("d", "h", "w")
+
+
+class Fields:
+    """The record of the call, read by the names of its fields."""
+
+    def __init__(self, b: Builder, record: Value) -> None:
+        self._b, self._record = b, record
+
+    def __getitem__(self, name: str) -> Value:
+        return self._b.word(self._record, slot(name))
+
+    def pointer(self, name: str) -> Value:
+        return self._b.inttoptr(self[name], PTR)
+
+    def place(self, name: str) -> Value:
+        return self._b.at(self._record, self._b.int(8 * slot(name)))
+
+
+def row(b: Builder, table: Value, index: Value, names: tuple[str, ...]) -> dict[str, Value]:
+    """Row number `index` of a table of integers, by the names of its columns."""
+    place = b.at(table, b.mul(index, b.int(8 * len(names))))
+    return {name: b.word(place, column) for column, name in enumerate(names)}
+
+
+class View(NamedTuple):
+    """An array as a kernel sees it: the address of index 0 everywhere, and strides in bytes."""
+
+    base: Value
+    n: Value
+    d: Value
+    h: Value
+    w: Value
+    c: Value
+
+    def at(self, b: Builder, **index: Value) -> Value:
+        """The address of an element; axes left out are at 0."""
+        return b.at(self.base, b.dot(*((v, getattr(self, k)) for k, v in index.items())))
+
+
+class Task(NamedTuple):
+    """What one task computes."""
+
+    batch: tuple[Value, Value]
+    group: Value
+    blocks: tuple[Value, Value]  # of output channels, within the group
+    chunks: dict[str, dict[str, Value]]  # a row of the chunk table for each axis
+
+
+class Family(Protocol):
+    """What the driver asks of a kernel family."""
+
+    source: Element | None  # element type of a packed input; None: read in place
+    destination: Element | None  # element type of an unpacked output; None: written in place
+    wide: Element  # element type of the sums, the packed filters and the slabs
+    rows: bool  # slabs are dense along the width, not along the channels
+    block_channels: int  # output channels in a block
+
+    def compute(
+        self, b: Builder, target: Target, fields: Fields, task: Task, x: View, y: View, scratch: Value
+    ) -> None: ...
+
+
+def emit_run(module: ir.Module, target: Target, family: Family) -> None:
+    """Define ``run(record, workspace)``: take and compute tasks until none is left."""
+    run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
+    b = Builder(run, fma=target.fma)
+    record, scratch = run.args
+    fields = Fields(b, record)
+    number = Slot(b, I64)
+
+    def more() -> Value:
+        number.set(b.atomic_rmw("add", fields.place("next"), b.int(1), "monotonic"))
+        return b.icmp_signed("<", number.get(), fields["tasks"])
+
+    with b.repeat(more):
+        task = _decode(b, fields, number.get())
+        driver = _Driver(b, target, family, fields, task, scratch)
+        x, y = driver.input(), driver.output()
+        family.compute(b, target, fields, task, x, y, scratch)
+        driver.finish(y)
+    b.ret_void()
+
+
+def _decode(b: Builder, fields: Fields, number: Value) -> Task:
+    """Task number -> its ranges; the width varies fastest, then height, depth, batch, channels, group."""
+    place: dict[str, Value] = {}
+    for axis in ("w", "h", "d", "n", "c"):
+        count = fields[f"{axis}_tasks"]
+        place[axis] = b.srem(number, count)
+        number = b.sdiv(number, count)
+
+    def span(index: Value, step: str, total: str) -> tuple[Value, Value]:
+        first = b.mul(index, fields[step])
+        return first, b.minimum(b.add(first, fields[step]), fields[total])
+
+    chunks = {
+        axis: row(b, fields.pointer(f"chunks_{axis}"), place[axis], CHUNK) for axis in _SPATIAL
+    }
+    return Task(
+        span(place["n"], "batch_step", "batch"),
+        number,
+        span(place["c"], "block_step", "blocks"),
+        chunks,
+    )
+
+
+@dataclass
+class _Driver:
+    b: Builder
+    target: Target
+    family: Family
+    fields: Fields
+    task: Task
+    scratch: Value
+
+    # --- the arrays as the family sees them ---------------------------------------------------
+    def input(self) -> View:
+        """The task's input channels: in place, or packed into a slab."""
+        b, fields, channels = self.b, self.fields, self.fields["in_channels"]
+        caller = self._caller("x", b.mul(self.task.group, channels))
+        if self.family.source is None:
+            return caller
+        slab = self._slab("workspace_input", "in_first", "in_end", channels)
+        if self.family.rows:
+            self._pack_rows(caller, slab, channels)
+        else:
+            self._exchange(caller, slab, "in_first", "in_end", channels, self.family.source, None)
+        del fields
+        return slab
+
+    def output(self) -> View:
+        """The task's output channels: in place, or a slab."""
+        first, channels = self._out_channels()
+        if self.family.destination is None:
+            return self._caller("y", first)
+        return self._slab("workspace_output", "out_first", "out_end", channels)
+
+    def finish(self, y: View) -> None:
+        """Unpack the slab of results."""
+        if self.family.destination is None:
+            return
+        first, channels = self._out_channels()
+        caller = self._caller("y", first)
+        self._exchange(
+            y, caller, "out_first", "out_end", channels, self.family.wide, self.family.destination
+        )
+
+    def _out_channels(self) -> tuple[Value, Value]:
+        """First output channel of the task, counted over all groups, and how many there are."""
+        b, fields = self.b, self.fields
+        width = b.int(self.family.block_channels)
+        low, high = (b.mul(block, width) for block in self.task.blocks)
+        count = b.sub(b.minimum(high, fields["out_channels"]), low)
+        return b.add(b.mul(self.task.group, fields["out_channels"]), low), count
+
+    def _caller(self, name: str, channel: Value) -> View:
+        strides = [self.fields[f"{name}_{axis}"] for axis in ("n", "d", "h", "w", "c")]
+        base = self.b.at(self.fields.pointer(name), self.b.mul(channel, strides[-1]))
+        return View(base, *strides)
+
+    def _slab(self, place: str, first: str, end: str, channels: Value) -> View:
+        """A dense array of the task's region in the workspace, indexed like the whole one."""
+        b, chunks = self.b, self.task.chunks
+        size = {axis: b.sub(chunks[axis][end], chunks[axis][first]) for axis in _SPATIAL}
+        item = b.int(self.family.wide.bytes)
+        if self.family.rows:
+            w, c = item, b.mul(size["w"], item)
+            h = b.mul(c, channels)
+        else:
+            c, w = item, b.mul(channels, item)
+            h = b.mul(w, size["w"])
+        d = b.mul(h, size["h"])
+        n = b.mul(d, size["d"])
+        origin = b.dot(
+            (self.task.batch[0], n), *((chunks[a][first], s) for a, s in zip("dhw", (d, h, w), strict=True))
+        )
+        base = b.at(self.scratch, b.sub(self.fields[place], origin))
+        return View(base, n, d, h, w, c)
+
+    # --- moving slabs -------------------------------------------------------------------------
+    def _exchange(
+        self,
+        source: View,
+        target: View,
+        first: str,
+        end: str,
+        channels: Value,
+        read: Element,
+        write: Element | None,
+    ) -> None:
+        """Copy the task's region row by row; all rows of a plane at once where both are dense."""
+        b = self.b
+        copy = emit_copy(b.module, self.target, read, write or self.family.wide)
+        (d0, d1), (h0, h1), (w0, w1) = (
+            (self.task.chunks[a][first], self.task.chunks[a][end]) for a in _SPATIAL
+        )
+        width = b.sub(w1, w0)
+        dense = b.and_(
+            b.icmp_signed("==", source.h, b.mul(source.w, width)),
+            b.icmp_signed("==", target.h, b.mul(target.w, width)),
+        )
+        rows = b.select(dense, b.sub(h1, h0), b.int(1))
+        pixels = b.mul(rows, width)
+        with b.loop(*self.task.batch) as n, b.loop(d0, d1) as d, b.loop(h0, h1, rows) as h:
+            b.call(
+                copy,
+                [
+                    source.at(b, n=n, d=d, h=h, w=w0),
+                    source.w,
+                    source.c,
+                    target.at(b, n=n, d=d, h=h, w=w0),
+                    target.w,
+                    target.c,
+                    pixels,
+                    channels,
+                ],
+            )
+
+    def _pack_rows(self, source: View, slab: View, channels: Value) -> None:
+        """Pack rows that reach beyond the input at both ends; what lies beyond is zero."""
+        b, chunks = self.b, self.task.chunks
+        assert self.family.source is not None
+        copy = emit_copy(b.module, self.target, self.family.source, self.family.wide)
+        w0, w1 = chunks["w"]["in_first"], chunks["w"]["in_end"]
+        low = b.minimum(b.maximum(w0, b.int(0)), w1)
+        high = b.maximum(b.minimum(w1, self.fields["in_w"]), low)
+        bounds = [(chunks[a]["in_first"], chunks[a]["in_end"]) for a in ("d", "h")]
+        with b.loop(*self.task.batch) as n, b.loop(*bounds[0]) as d, b.loop(*bounds[1]) as h:
+            place = slab.at(b, n=n, d=d, h=h)
+            with b.loop(b.int(0), channels) as c:
+                line = b.at(place, b.mul(c, slab.c))
+                for start, stop in ((w0, low), (high, w1)):
+                    with b.loop(start, stop) as w:
+                        zero = ir.Constant(self.family.wide.wide, 0.0)
+                        b.store(zero, b.at(line, b.mul(w, slab.w)))
+            arguments = [source.at(b, n=n, d=d, h=h, w=low), source.c, source.w]
+            arguments += [b.at(place, b.mul(low, slab.w)), slab.c, slab.w]
+            b.call(copy, [*arguments, channels, b.sub(high, low)])
+
+
+def segments(b: Builder, fields: Fields, task: Task, axis: str) -> Any:
+    """Loop over the segments of the task's chunk of `axis`: yields rows of the segment table."""
+    chunk = task.chunks[axis]
+    return b.loop(chunk["segment_first"], chunk["segment_end"])
+
+
+def segment(b: Builder, fields: Fields, axis: str, index: Value) -> dict[str, Value]:
+    return row(b, fields.pointer(f"segments_{axis}"), index, SEGMENT)
+
+
+def tap(b: Builder, fields: Fields, axis: str, index: Value) -> dict[str, Value]:
+    return row(b, fields.pointer(f"taps_{axis}"), index, TAP)

@@ -1,0 +1,60 @@
+"""The record of a call: what a kernel needs to know of it, as 64-bit integers in a fixed order.
+
+A plan fills everything but the addresses and strides of the arrays, once; ``run`` copies it and fills in
+those. Sizes are counts of elements, strides and offsets are bytes, and per-axis tables hold plain rows of
+integers, so one compiled kernel serves every size.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CHUNK", "FIELDS", "RUN", "SEGMENT", "TAP", "slot"]
+
+_AXES = ("d", "h", "w")
+_STRIDES = ("n", "d", "h", "w", "c")
+
+FIELDS: tuple[str, ...] = (
+    "next",  # the task that the next free thread takes
+    "tasks",  # number of tasks
+    "x",
+    "filters",  # packed
+    "bias",  # packed, in the type of the sums; -0.0 where there is none
+    "y",
+    *(f"x_{axis}" for axis in _STRIDES),
+    *(f"y_{axis}" for axis in _STRIDES),
+    "batch",
+    "batch_step",  # batch entries in a task
+    "groups",
+    "in_channels",  # in one group
+    "out_channels",  # in one group
+    "blocks",  # blocks of output channels in one group
+    "block_step",  # such blocks in a task
+    *(f"{axis}_tasks" for axis in ("n", "c", *_AXES)),  # tasks along each axis
+    *(f"in_{axis}" for axis in _AXES),
+    *(f"out_{axis}" for axis in _AXES),
+    *(f"kernel_{axis}" for axis in _AXES),
+    *(f"stride_{axis}" for axis in _AXES),
+    *(f"chunks_{axis}" for axis in _AXES),  # addresses of the tables of each axis
+    *(f"segments_{axis}" for axis in _AXES),
+    *(f"taps_{axis}" for axis in _AXES),
+    "run_channels",  # input channels in a run
+    "flush_runs",  # runs summed up before they join the total
+    "pixel_block",  # pixels whose addresses are listed at a time
+    *(f"workspace_{part}" for part in ("runs", "pixels", "input", "output")),
+    # the filters as the caller has them
+    "source",
+    *(f"source_{axis}" for axis in (*_AXES, "o", "i")),
+)
+_SLOTS = {name: position for position, name in enumerate(FIELDS)}
+
+# Rows of the per-axis tables.
+CHUNK = ("segment_first", "segment_end", "in_first", "in_end", "out_first", "out_end")
+SEGMENT = ("out_first", "count", "in_first", "tap_first", "tap_end")
+TAP = ("index", "shift")
+# A row of the list of runs, which the kernel makes for a box of outputs: where a run starts in the input
+# (bytes from the pixel) and in the packed filters (rows), and how many channels it sums.
+RUN = ("input", "row", "count")
+
+
+def slot(name: str) -> int:
+    """The position of the field `name`."""
+    return _SLOTS[name]

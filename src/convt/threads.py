@@ -1,0 +1,128 @@
+"""The threads that share a call's tasks.
+
+Generated code takes tasks by itself, so a thread here makes one foreign call, which releases the
+interpreter lock. Helpers start when first needed, wait without load, and are made anew after a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+__all__ = ["get_num_threads", "parse_threads", "set_num_threads", "share"]
+
+_chosen: int | None = None
+
+
+def set_num_threads(count: int) -> None:
+    """Set how many threads one call may use from now on, in this process.
+
+    Parameters
+    ----------
+    count : int
+        At least 1. Results do not depend on it, not in one bit.
+
+    Examples
+    --------
+    >>> import convt
+    >>> before = convt.get_num_threads()
+    >>> convt.set_num_threads(1)
+    >>> convt.get_num_threads()
+    1
+    >>> convt.set_num_threads(before)
+    """
+    global _chosen
+    _chosen = parse_threads(count)
+
+
+def get_num_threads() -> int:
+    """How many threads one call may use.
+
+    What `set_num_threads` chose, or the environment's ``CONVT_NUM_THREADS``, or the number of processors
+    that this process may run on.
+    """
+    if _chosen is not None:
+        return _chosen
+    named = os.environ.get("CONVT_NUM_THREADS")
+    if named:
+        try:
+            return parse_threads(int(named))
+        except ValueError:
+            raise ValueError(
+                f"CONVT_NUM_THREADS={named!r} must be an integer, at least 1"
+            ) from None
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parse_threads(count: Any) -> int:
+    """`count` as a number of threads."""
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise TypeError(f"threads = {count!r} must be an integer, at least 1")
+    count = count.__index__()
+    if count < 1:
+        raise ValueError(f"threads = {count} must be at least 1")
+    return int(count)
+
+
+class _Pool:
+    """Helper threads, as many as were ever asked for."""
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[tuple[Callable[[int], None], int, SimpleQueue[BaseException | None]]]
+        self.queue = SimpleQueue()
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def grow(self, count: int) -> None:
+        with self.lock:
+            while self.count < count:
+                self.count += 1
+                name = f"convt-{self.count}"
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            work, index, done = self.queue.get()
+            try:
+                work(index)
+                done.put(None)
+            except BaseException as error:
+                done.put(error)
+
+
+_pool = _Pool()
+
+
+def _renew() -> None:
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def share(work: Callable[[int], None], count: int) -> None:
+    """Run ``work(0)`` to ``work(count - 1)`` side by side, one of them here, and wait for all."""
+    if count == 1:
+        work(0)
+        return
+    pool = _pool
+    if pool.count < count - 1:
+        pool.grow(count - 1)
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for index in range(1, count):
+        pool.queue.put((work, index, done))
+    failure = None
+    try:
+        work(0)
+    finally:
+        for _ in range(1, count):
+            failure = done.get() or failure
+    if failure is not None:
+        raise failure
