@@ -33,8 +33,9 @@ class Access(NamedTuple):
 
     input_swapped: bool = False  # in foreign byte order
     filters_swapped: bool = False
-    input_dense: str = "c"  # the axis whose elements follow each other: "c", "w", or "" for neither
-    output_dense: str = "c"
+    input_channels_dense: bool = True  # elements that differ by one channel follow each other
+    output_channels_dense: bool = True
+    output_width_dense: bool = False  # elements that differ by one column follow each other
 
 
 class Chunk(NamedTuple):
@@ -145,9 +146,9 @@ def _channels(spec: Spec, target: Target, access: Access) -> Channels:
         lanes //= 2
     vectors, tail = _block(-(-channels // lanes))
     pixels = _tile_pixels(target.registers, vectors)
-    packs = narrow or access.input_swapped or access.input_dense != "c"
+    packs = narrow or access.input_swapped or not access.input_channels_dense
     source = Element(code, access.input_swapped) if packs else None
-    unpacks = narrow or access.output_dense != "c"
+    unpacks = narrow or not access.output_channels_dense
     return Channels(wide, lanes, pixels, vectors, tail, source, Element(code) if unpacks else None)
 
 

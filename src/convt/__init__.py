@@ -1,0 +1,31 @@
+"""convt: the transposed 3-D convolution, with the exact meaning of ``tf.nn.conv3d_transpose``.
+
+>>> import numpy as np
+>>> import convt
+>>> x = np.ones((1, 2, 2, 2, 1), np.float32)
+>>> w = np.ones((2, 2, 2, 3, 1), np.float32)
+>>> convt.conv3d_transpose(x, w, output_shape=[1, 4, 4, 4, 3], strides=2).shape
+(1, 4, 4, 4, 3)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convt.api import conv3d_transpose
+from convt.threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from convt.explain import explain
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "conv3d_transpose", "explain", "get_num_threads", "set_num_threads"]
+
+
+def __getattr__(name: str) -> Any:
+    # The report is loaded when it is first asked for, not with every import.
+    if name == "explain":
+        from convt.explain import explain
+
+        return explain
+    raise AttributeError(f"module 'convt' has no attribute {name!r}")

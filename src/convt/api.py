@@ -1,0 +1,207 @@
+"""`conv3d_transpose`: signature, documentation and wiring; the stages do the work.
+
+Arrays are borrowed as NumPy views, checked by `spec`, planned by `plan`, computed by `run`. Where code can't
+be generated, the definition itself answers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convt import jit, reference, run, target
+from convt.plan import Access, make_plan
+from convt.spec import Spec, make_spec
+from convt.threads import get_num_threads, parse_threads
+
+__all__ = ["conv3d_transpose"]
+
+Array = npt.NDArray[Any]
+
+
+def conv3d_transpose(
+    input: npt.ArrayLike,
+    filters: npt.ArrayLike,
+    output_shape: Any,
+    strides: Any,
+    padding: Any = "SAME",
+    data_format: str | None = "NDHWC",
+    dilations: Any = None,
+    name: str | None = None,
+    *,
+    bias: npt.ArrayLike | None = None,
+    groups: int = 1,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Compute the transpose (gradient) of a 3-D convolution, as ``tf.nn.conv3d_transpose`` does.
+
+    Also called transposed, fractionally strided or up-convolution, and "deconvolution" after [1]_, though
+    it is no deconvolution. On each axis, input voxel ``i`` times kernel tap ``t`` adds to output voxel
+    ``stride * i + dilation * t - pad_before``.
+
+    Parameters
+    ----------
+    input : array_like
+        Shape ``[batch, depth, height, width, in_channels]``, or ``[batch, in_channels, depth, height,
+        width]`` for NCDHW; float16, bfloat16 (``ml_dtypes``), float32 or float64. Any strides and byte
+        order; it may be read-only or memory-mapped.
+    filters : array_like
+        Shape ``[depth, height, width, out_channels, in_channels / groups]``; the input's dtype.
+    output_shape : sequence of int, or None
+        The five sizes of the result, in the order of `data_format`. The forward convolution must map
+        them to the input's sizes; `explain` and the error messages tell which do. Beyond TensorFlow,
+        None, or -1 for any entry, infers: ``in * stride`` for SAME, ``(in - 1) * stride + effective
+        kernel`` for VALID.
+    strides : int or sequence of 1, 3 or 5 ints
+        Output voxels from one input voxel to the next. Of five, in the order of `data_format`, those for
+        batch and channels must be 1.
+    padding : {"SAME", "VALID"} or three pairs
+        The padding of the forward convolution. Beyond TensorFlow, explicit pairs ``[(before, after)] * 3``.
+    data_format : {"NDHWC", "NCDHW"} or None
+        Where the channels are; None is NDHWC.
+    dilations : int or sequence of 1, 3 or 5 ints, or None
+        Output voxels from one tap to the next; None is 1. Any stride goes with any dilation.
+    name : str, optional
+        Accepted as TensorFlow does; it has no effect outside graphs.
+    bias : array_like, optional
+        One value per output channel, of the input's dtype, added before the result is rounded.
+    groups : int, default 1
+        Groups of channels that are convolved by themselves.
+    out : numpy.ndarray, optional
+        Where to write the result: the result's shape and dtype, any strides, no memory shared with the
+        other arrays.
+    threads : int, optional
+        Threads that this call may use; default `convt.get_num_threads`. The result is the same, bit for bit.
+
+    Returns
+    -------
+    numpy.ndarray
+        A new C-contiguous array of the input's dtype in native byte order, or `out`. float16 and bfloat16
+        are summed in float32 and rounded once. Outputs that no tap reaches are 0 (plus `bias`).
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong kind: an integer array, a bool for a size.
+    ValueError
+        If sizes do not fit each other; the message gives those that would.
+
+    References
+    ----------
+    .. [1] M. Zeiler, D. Krishnan, G. Taylor, R. Fergus, "Deconvolutional Networks", CVPR 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convt
+    >>> x = np.ones((1, 4, 4, 4, 8), np.float32)
+    >>> w = np.ones((3, 3, 3, 16, 8), np.float32)
+    >>> convt.conv3d_transpose(x, w, [1, 8, 8, 8, 16], strides=2).shape
+    (1, 8, 8, 8, 16)
+    >>> convt.conv3d_transpose(x, w, [1, 9, 8, 8, 16], strides=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
+    """
+    del name
+    x, w = np.asarray(input), np.asarray(filters)
+    b = None if bias is None else np.asarray(bias)
+    spec = make_spec(
+        input_shape=x.shape,
+        input_dtype=x.dtype,
+        filters_shape=w.shape,
+        filters_dtype=w.dtype,
+        output_shape=output_shape,
+        strides=strides,
+        padding=padding,
+        data_format=data_format,
+        dilations=dilations,
+        bias_shape=None if b is None else b.shape,
+        bias_dtype=None if b is None else b.dtype,
+        groups=groups,
+    )
+    count = get_num_threads() if threads is None else parse_threads(threads)
+    if out is not None:
+        _check_out(out, spec, [x, w] if b is None else [x, w, b])
+    y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
+    if not _compiled():
+        y[...] = reference.conv3d_transpose(
+            x, w, spec.output_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
+            bias=b, groups=spec.groups,
+        )  # fmt: skip
+        return y
+    plan = make_plan(spec, target.host(), _access(spec, x, w, y), count)
+    run.execute(plan, x, run.pack_filters(plan, w, count), b, y)
+    return y
+
+
+def _access(spec: Spec, x: Array, w: Array, y: Array) -> Access:
+    """How the arrays of one call lie in memory."""
+    channel, width = (4, 3) if spec.data_format == "NDHWC" else (1, 4)
+    in_channels, out_channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
+    return Access(
+        input_swapped=not x.dtype.isnative,
+        filters_swapped=not w.dtype.isnative,
+        input_channels_dense=in_channels <= 1 or x.strides[channel] == x.itemsize,
+        output_channels_dense=out_channels <= 1 or y.strides[channel] == y.itemsize,
+        output_width_dense=y.shape[width] <= 1 or y.strides[width] == y.itemsize,
+    )
+
+
+def _check_out(out: Any, spec: Spec, others: list[Array]) -> None:
+    """Refuse an `out` that can't hold the result, or whose writing would change what is read."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    if out.shape != spec.output_shape:
+        raise ValueError(f"out.shape = {out.shape} must be the output's: {spec.output_shape}")
+    if out.dtype != spec.dtype:
+        raise TypeError(f"out.dtype = {out.dtype} must be the input's in native order: {spec.dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable")
+    if _overlaps_itself(out):
+        raise ValueError(f"out.strides = {out.strides} let elements of out share memory")
+    for label, other in zip(("input", "filters", "bias"), others, strict=False):
+        if np.may_share_memory(out, other) and _overlap(out, other):
+            raise ValueError(f"out shares memory with {label}: pass a copy of one")
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may lie in the same place, judged axis by axis."""
+    reach = array.itemsize
+    axes = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    for stride, length in axes if array.size else ():
+        if stride < reach:
+            return True
+        reach = stride * (length - 1) + reach
+    return False
+
+
+_warned = False
+
+
+def _compiled() -> bool:
+    """Whether kernels can run here; says so once where they can't."""
+    global _warned
+    if jit.can_execute():
+        return True
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "this process may not make memory executable, so convt computes with NumPy: "
+            "the same results, slowly",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return False
+
