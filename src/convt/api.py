@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit, reference, run, target
-from convt.plan import Access, make_plan
+from convt.plan import Access, Plan, make_plan
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
 
@@ -134,9 +134,17 @@ def conv3d_transpose(
             bias=b, groups=spec.groups,
         )  # fmt: skip
         return y
-    plan = make_plan(spec, target.host(), _access(spec, x, w, y), count)
+    plan = _plan(spec, w, _access(spec, x, w, y), count)
     run.execute(plan, x, run.pack_filters(plan, w, count), b, y)
     return y
+
+
+def _plan(spec: Spec, w: Array, access: Access, threads: int) -> Plan:
+    """The plan, made for filters that are finite unless those of the call are not."""
+    plan = make_plan(spec, target.host(), access, threads)
+    if plan.kernel.rows and not np.isfinite(w).all():
+        plan = make_plan(spec, target.host(), access, threads, finite=False)
+    return plan
 
 
 def _access(spec: Spec, x: Array, w: Array, y: Array) -> Access:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import ceil, prod
 from typing import NamedTuple
 
 from convt.geometry import Axis, axes
 from convt.kernels.channels import Channels
 from convt.kernels.elements import Element
 from convt.kernels.filters import PackFilters
+from convt.kernels.rows import Rows
 from convt.spec import Spec, Triple
 from convt.target import Target
 
@@ -25,6 +26,10 @@ _RUN = 256  # products in one chain of additions; see kernels/sums.py
 _PIXELS = 240  # pixels whose addresses are listed at a time: their input stays in the first caches
 _PHASE_PIXELS = 96  # pixels of a phase in a task, so that filters read from afar are used often enough
 _TASKS = 8  # tasks a thread, where there is work for them: the last ones even out
+_ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
+_RUN_COST = 10  # instructions a tile spends on a run beside its sums
+_MOVE = 5  # instructions that move one vector into or out of a slab, transposed
+_HALO = 1.5  # times that an input element is packed, on average
 _SMALL = 1 << 16  # products in a task below which more tasks cost more than they bring
 
 
@@ -54,7 +59,8 @@ class Plan:
     spec: Spec
     target: Target
     axes: tuple[Axis, Axis, Axis]
-    kernel: Channels
+    kernel: Channels | Rows
+    reason: str  # why this family
     pack: PackFilters
     chunks: tuple[tuple[Chunk, ...], ...]  # of the outputs: depth, height, width
     batch_step: int  # batch entries in a task
@@ -82,74 +88,209 @@ class Plan:
 
 
 @lru_cache(maxsize=512)
-def make_plan(spec: Spec, target: Target, access: Access, threads: int) -> Plan:
-    """Choose how to compute `spec` on `target` with up to `threads` threads."""
+def make_plan(
+    spec: Spec,
+    target: Target,
+    access: Access,
+    threads: int,
+    *,
+    family: str | None = None,
+    finite: bool = True,
+) -> Plan:
+    """Choose how to compute `spec` on `target` with up to `threads` threads.
+
+    `family` asks for one of the families, "channels" or "rows"; ValueError if it can't serve the problem.
+    `finite` says that every filter value is a finite number, which the family of rows depends on.
+    """
     shape = axes(spec)
-    products = spec.batch * prod(axis.hits for axis in shape)
-    products *= spec.in_channels * (spec.out_channels // spec.groups)
-    kernel = _channels(spec, target, access)
-    source = Element(_CODES[spec.dtype.name], access.filters_swapped)
-    lanes = kernel.lanes
+    hits = tuple(axis.hits for axis in shape)
+    products = spec.batch * prod(hits) * spec.in_channels * (spec.out_channels // spec.groups)
+    kernel, reason = _choose(spec, target, access, hits, family, finite)
     channels = spec.out_channels // spec.groups
     blocks = -(-channels // kernel.block_channels)
-    tail = kernel.tail * lanes
-    group_lanes = blocks * kernel.block_channels - (kernel.block_channels - tail if tail else 0)
+    tail = kernel.tail * (kernel.lanes if isinstance(kernel, Channels) else 1)
+    group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
+    threads = threads if products > _SMALL else 1
     region = _Regions(spec, target, shape, kernel, blocks, threads, products).cut()
     chunks = tuple(
         tuple(_chunks(axis, length)) for axis, length in zip(shape, region.size, strict=True)
     )
+    if isinstance(kernel, Rows):
+        chunks = (*chunks[:2], tuple(_row_chunk(c, kernel, spec.pad_before[2]) for c in chunks[2]))
     in_channels = spec.in_channels // spec.groups
-    run = min(in_channels, _RUN) or 1
+    spread = _spread(kernel)
+    run = max(min(in_channels, _RUN // spread), 1)
     taps = prod(max((len(p.taps) for p in axis.phases), default=0) for axis in shape)
-    runs = taps * -(-in_channels // run)
-    pixel_block = max(_PIXELS // kernel.pixels, 1) * kernel.pixels
+    pixel_block = 0
+    if isinstance(kernel, Channels):
+        pixel_block = max(_PIXELS // kernel.pixels, 1) * kernel.pixels
     item = kernel.wide.bytes
-    inputs = prod(max(c.in_end - c.in_first for c in axis) for axis in chunks if axis)
-    outputs = prod(max(c.stop - c.start for c in axis) for axis in chunks if axis)
+    inputs = prod(max((c.in_end - c.in_first for c in axis), default=0) for axis in chunks)
+    outputs = prod(max((c.stop - c.start for c in axis), default=0) for axis in chunks)
+    out_channels = min(region.blocks * kernel.block_channels, channels)
     workspace = (
-        _aligned(24 * runs),
-        _aligned(16 * (pixel_block + kernel.pixels)),
+        _aligned(24 * taps * -(-in_channels // run)),
+        _aligned(16 * (pixel_block + kernel.pixels)) if isinstance(kernel, Channels) else 0,
         _aligned(inputs * region.batch * in_channels * item) if kernel.source else 0,
-        _aligned(outputs * region.batch * region.blocks * kernel.block_channels * item)
-        if kernel.destination
-        else 0,
+        _aligned(outputs * region.batch * out_channels * item) if kernel.destination else 0,
     )
-    plan = Plan(
+    source = Element(_CODES[spec.dtype.name], access.filters_swapped)
+    return Plan(
         spec=spec,
         target=target,
         axes=shape,
         kernel=kernel,
-        pack=PackFilters(kernel.wide, source, kernel.block_channels, tail),
+        reason=reason,
+        pack=PackFilters(kernel.wide, source, kernel.block_channels, tail, kernel.rows),
         chunks=chunks,
         batch_step=region.batch,
         blocks=blocks,
         block_step=region.blocks,
         run_channels=run,
-        flush_runs=max(_RUN // run, 1),
+        flush_runs=max(_RUN // (run * spread), 1),
         pixel_block=pixel_block,
         packed_filters=prod(spec.kernel) * in_channels * spec.groups * group_lanes,
         packed_lanes=group_lanes * spec.groups,
         workspace=workspace,
-        threads=threads if products > _SMALL else 1,
+        threads=threads,
         products=products,
     )
-    return plan
+
+
+# --- which family -------------------------------------------------------------------------------
+def _choose(
+    spec: Spec,
+    target: Target,
+    access: Access,
+    hits: tuple[int, ...],
+    family: str | None,
+    finite: bool,
+) -> tuple[Channels | Rows, str]:
+    """The kernel that a count of instructions favours, or the family asked for; and why."""
+    channels = _channels(spec, target, access)
+    cost = _channels_cost(spec, channels, hits)
+    if family == "channels":
+        return channels, "asked for"
+    if not finite:
+        return channels, "filters that are not finite must meet no padded lane"
+    rows = _rows(spec, target, access)
+    if family == "rows":
+        if rows is None:
+            raise ValueError("the family of rows can't serve a width whose taps reach this far")
+        return rows, "asked for"
+    if rows is None:
+        return channels, "the width's taps reach too far for lanes over the width"
+    other = _rows_cost(spec, rows, hits)
+    sizes = f"about {cost / 1e6:.3g} M vector instructions over channels, {other / 1e6:.3g} M over rows"
+    return (channels, sizes) if cost <= other else (rows, sizes)
+
+
+def _channels_cost(spec: Spec, kernel: Channels, hits: tuple[int, ...]) -> float:
+    """Vector instructions, about: sums, what every run costs beside them, and moving slabs."""
+    in_channels = spec.in_channels // spec.groups
+    channels = spec.out_channels // spec.groups
+    vectors = -(-channels // kernel.lanes)
+    pixels = spec.batch * prod(hits) * spec.groups
+    sums = pixels * vectors * in_channels
+    overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / kernel.pixels
+    return sums + overhead + _slabs(spec, kernel, lanes=kernel.lanes)
+
+
+def _rows_cost(spec: Spec, kernel: Rows, hits: tuple[int, ...]) -> float:
+    in_channels = spec.in_channels // spec.groups
+    columns = -(-spec.output_size[2] // spec.strides[2])
+    vectors = -(-columns // kernel.columns) * kernel.vectors
+    lines = spec.batch * hits[0] * hits[1] * spec.groups
+    channels = spec.out_channels // spec.groups
+    sums = lines * in_channels * channels * spec.kernel[2] * vectors
+    # A vector of input is loaded once a shift, a filter once a tile.
+    tiles = vectors // kernel.vectors
+    blocks = -(-channels // kernel.channels)
+    shifts = len({tap.shift for tap in kernel.taps})
+    loads = lines * in_channels * (blocks * shifts * vectors + channels * spec.kernel[2] * tiles)
+    overhead = lines * blocks * tiles * _RUN_COST
+    return max(sums, loads) + overhead + _slabs(spec, kernel, lanes=kernel.lanes)
+
+
+def _slabs(spec: Spec, kernel: Channels | Rows, lanes: int) -> float:
+    """Instructions that pack inputs (with some halo, read again) and unpack results."""
+    inputs = spec.batch * prod(spec.input_size) * spec.in_channels * _HALO if kernel.source else 0
+    outputs = spec.batch * prod(spec.output_size) * spec.out_channels if kernel.destination else 0
+    return _MOVE * (inputs + outputs) / lanes
 
 
 def _channels(spec: Spec, target: Target, access: Access) -> Channels:
-    code = _CODES[spec.dtype.name]
-    wide = Element("f64" if code == "f64" else "f32")
-    narrow = code != wide.code
+    code, wide = _elements(spec)
     channels = spec.out_channels // spec.groups
     lanes = target.lanes(wide.bytes)
     while lanes > 4 and channels <= lanes // 2:
         lanes //= 2
     vectors, tail = _block(-(-channels // lanes))
     pixels = _tile_pixels(target.registers, vectors)
+    narrow = code != wide.code
     packs = narrow or access.input_swapped or not access.input_channels_dense
     source = Element(code, access.input_swapped) if packs else None
     unpacks = narrow or not access.output_channels_dense
     return Channels(wide, lanes, pixels, vectors, tail, source, Element(code) if unpacks else None)
+
+
+def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
+    code, wide = _elements(spec)
+    kernel, stride, dilation = spec.kernel[2], spec.strides[2], spec.dilations[2]
+    columns = -(-spec.output_size[2] // stride)
+    reach = (kernel - 1) * dilation // stride + 1
+    if kernel > _ROW_TAPS or stride > _ROW_STRIDE or reach > max(columns, _ROW_TAPS):
+        return None
+    lanes = target.lanes(wide.bytes)
+    while lanes > 4 and columns <= lanes // 2:
+        lanes //= 2
+    channels = spec.out_channels // spec.groups
+    block, vectors = _row_tile(target.registers, stride, max(channels, 1), -(-columns // lanes))
+    unpacks = code != wide.code or not access.output_width_dense
+    return Rows(
+        wide=wide,
+        lanes=lanes,
+        vectors=vectors,
+        channels=block,
+        tail=channels % block,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad=spec.pad_before[2] % stride,
+        source=Element(code, access.input_swapped),
+        destination=Element(code) if unpacks else None,
+    )
+
+
+def _row_tile(registers: int, stride: int, channels: int, vectors: int) -> tuple[int, int]:
+    """Output channels and vectors of a phase in a tile: the fewest loads and padded vectors a product."""
+
+    def waste(tile: tuple[int, int]) -> tuple[float, int]:
+        block, width = tile
+        padded = -(-vectors // width) * width / max(vectors, 1)
+        return padded * (1 + 1 / block + 1 / width), -block * width
+
+    room = registers - 1
+    tiles = [
+        (block, width)
+        for block in range(1, min(channels, 4) + 1)
+        for width in range(1, min(vectors, 8) + 1)
+        if stride * block * width + width <= room
+    ]
+    return min(tiles, key=waste, default=(1, 1))
+
+
+def _elements(spec: Spec) -> tuple[str, Element]:
+    """The code of the problem's dtype, and the element type of its sums."""
+    code = _CODES[spec.dtype.name]
+    return code, Element("f64" if code == "f64" else "f32")
+
+
+def _spread(kernel: Channels | Rows) -> int:
+    """Products that one input channel adds to an output in one run, at most."""
+    if isinstance(kernel, Channels):
+        return 1
+    return max(sum(t.phase == phase for t in kernel.taps) for phase in range(kernel.stride)) or 1
 
 
 def _block(vectors: int) -> tuple[int, int]:
@@ -179,7 +320,7 @@ class _Regions:
     spec: Spec
     target: Target
     axes: tuple[Axis, Axis, Axis]
-    kernel: Channels
+    kernel: Channels | Rows
     blocks: int
     threads: int
     products: int
@@ -247,3 +388,12 @@ def _chunks(axis: Axis, length: int) -> list[Chunk]:
 
 def _aligned(size: int) -> int:
     return -(-size // 64) * 64
+
+
+def _row_chunk(chunk: Chunk, kernel: Rows, pad: int) -> Chunk:
+    """The same outputs, with the columns that whole tiles of rows load, beyond the input too."""
+    least, most = kernel.reach
+    columns = -(-(chunk.stop - chunk.start) // kernel.stride)
+    first = chunk.start // kernel.stride + pad // kernel.stride + least
+    length = -(-columns // kernel.columns) * kernel.columns + most - least
+    return chunk._replace(in_first=first, in_end=first + length)

@@ -162,6 +162,15 @@ class Builder(ir.IRBuilder):
         arguments = [value, pointer, ir.Constant(I32, align), mask]
         self.call(self._declare(name, ir.VoidType(), arguments), arguments)
 
+    def put(self, value: Value, pointer: Value, *, stream: bool) -> None:
+        """Store a whole vector; with `stream`, past the caches, to an address that it divides."""
+        if not stream:
+            self.store(value, pointer, align=1)
+            return
+        item = 8 if value.type.element == F64 else 4
+        store = self.store(value, pointer, align=item * value.type.count)
+        store.set_metadata("nontemporal", self.module.add_metadata([ir.Constant(I32, 1)]))
+
     def _declare(self, name: str, kind: ir.Type, arguments: Sequence[Value]) -> ir.Function:
         if name in self.module.globals:
             return self.module.globals[name]

@@ -38,6 +38,7 @@ class Channels:
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
 
+    family = "channels"
     rows = False
 
     @property
@@ -67,8 +68,8 @@ class Channels:
         self, b: Builder, target: Target, fields: Fields, task: Task, x: View, y: View, scratch: Value
     ) -> None:
         """Box by box: the outputs that the same taps reach on every axis."""
-        with segments(b, fields, task, "d") as d, segments(b, fields, task, "h") as h:
-            with segments(b, fields, task, "w") as w:
+        with segments(b, task, "d") as d, segments(b, task, "h") as h:
+            with segments(b, task, "w") as w:
                 box = {
                     axis: segment(b, fields, axis, index)
                     for axis, index in zip("dhw", (d, h, w), strict=True)
@@ -321,13 +322,4 @@ def _store(
                         if masked:
                             b.masked_store(total.get(), place, masks[v], 1)
                         else:
-                            _put(b, total.get(), place, kernel.stream)
-
-
-def _put(b: Builder, value: Value, place: Value, stream: bool) -> None:
-    if not stream:
-        b.store(value, place, align=1)
-        return
-    bytes_ = value.type.count * (8 if str(value.type.element) == "double" else 4)
-    store = b.store(value, place, align=bytes_)
-    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+                            b.put(total.get(), place, stream=kernel.stream)

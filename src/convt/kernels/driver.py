@@ -264,7 +264,7 @@ class _Driver:
             b.call(copy, [*arguments, channels, b.sub(high, low)])
 
 
-def segments(b: Builder, fields: Fields, task: Task, axis: str) -> Any:
+def segments(b: Builder, task: Task, axis: str) -> Any:
     """Loop over the segments of the task's chunk of `axis`: yields rows of the segment table."""
     chunk = task.chunks[axis]
     return b.loop(chunk["segment_first"], chunk["segment_end"])

@@ -1,4 +1,4 @@
-"""Packing filters for the channels family: ``[block][tap][input channel][lane]``, widened.
+"""Packing filters, widened: ``[block][tap][input channel][lane]``, or with the width's taps inside the channels.
 
 The caller's array may have any strides, element type and byte order. Lanes beyond the last output channel
 are zero; what they compute is stored nowhere.
@@ -30,10 +30,11 @@ class PackFilters:
     source: Element  # element type of the caller's filters
     block: int  # output channels in a block
     tail: int  # output channels in the last block of a group; 0: it is like the others
+    rows: bool = False  # the taps of the width lie within an input channel
 
     @property
     def name(self) -> str:
-        return f"{self.wide.name}_filters_b{self.block}t{self.tail}_from_{self.source.name}"
+        return f"{self.wide.name}_filters_b{self.block}t{self.tail}{'r' if self.rows else ''}_from_{self.source.name}"
 
     def emit(self, target: Target) -> str:
         module = ir.Module(self.name)
@@ -68,18 +69,22 @@ class PackFilters:
         rows = b.mul(channels, b.mul(plane, fields["kernel_d"]))
         lanes_before = b.add(b.mul(group, group_lanes), first)
         packed = b.at(fields.pointer("filters"), b.mul(b.mul(lanes_before, rows), b.int(size)))
-        row_bytes = b.mul(lanes, b.int(size))
-        packed = b.at(packed, b.dot((b.mul(depth, b.mul(plane, channels)), row_bytes)))
+        lane_bytes = b.mul(lanes, b.int(size))
+        packed = b.at(packed, b.mul(b.mul(depth, b.mul(plane, channels)), lane_bytes))
+        row_bytes, tap_bytes = lane_bytes, b.mul(channels, lane_bytes)
+        if self.rows:
+            row_bytes, tap_bytes = b.mul(fields["kernel_w"], lane_bytes), lane_bytes
         channel = b.add(b.mul(group, fields["out_channels"]), first)
         source = b.at(
             fields.pointer("source"),
             b.dot((depth, fields["source_d"]), (channel, fields["source_o"])),
         )
-        place = Slot(b, PTR, packed)
+        line_bytes = b.mul(fields["kernel_w"], b.mul(channels, lane_bytes))
         with b.loop(b.int(0), fields["kernel_h"]) as h, b.loop(b.int(0), fields["kernel_w"]) as w:
+            place = b.at(packed, b.dot((h, line_bytes), (w, tap_bytes)))
             with b.loop(b.int(0), channels) as i, b.loop(count, lanes) as lane:
                 zero = ir.Constant(self.wide.wide, 0.0)
-                b.store(zero, b.at(place.get(), b.dot((i, row_bytes), (lane, b.int(size)))))
+                b.store(zero, b.at(place, b.dot((i, row_bytes), (lane, b.int(size)))))
             taps = b.at(source, b.dot((h, fields["source_h"]), (w, fields["source_w"])))
             b.call(
                 copy,
@@ -87,11 +92,10 @@ class PackFilters:
                     taps,
                     fields["source_o"],
                     fields["source_i"],
-                    place.get(),
+                    place,
                     b.int(size),
                     row_bytes,
                     count,
                     channels,
                 ],
             )
-            place.set(b.at(place.get(), b.mul(channels, row_bytes)))
