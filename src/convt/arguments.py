@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import reprlib
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -34,6 +34,7 @@ _NATIVE: dict[np.dtype[Any], np.dtype[Any]] = {
     for dtype in (native, native.newbyteorder())
 }
 _NATIVE[_BFLOAT16] = _BFLOAT16  # ml_dtypes has it in native byte order only
+_PADDING = '"SAME", "VALID" or three pairs [(before, after)] * 3'
 _DTYPES = "float16, bfloat16, float32 or float64"
 
 
@@ -59,21 +60,20 @@ def parse_padding(value: Any) -> Padding:
         if value == "VALID":
             return "VALID"
         meant = value.upper()
-        _refuse_padding(ValueError, value, meant if meant in ("SAME", "VALID") else "")
-    try:
-        pairs = [tuple(pair) for pair in value]
-    except TypeError:
-        _refuse_padding(TypeError, value)
-    if len(pairs) != 3 or any(len(pair) != 2 for pair in pairs):
-        _refuse_padding(ValueError, value)
-    a, b, c = (parse_integers(f"padding[{i}]", pair, 0, "a pair") for i, pair in enumerate(pairs))
-    return (a[0], a[1]), (b[0], b[1]), (c[0], c[1])
+        hint = f': write "{meant}"' if meant in ("SAME", "VALID") else ""
+        raise ValueError(f"padding must be {_PADDING}, got {_show(value)}{hint}")
+    pairs = list(_entries("padding", value, _PADDING))
+    if len(pairs) != 3:
+        raise ValueError(f"padding must be {_PADDING}, got {len(pairs)}: {_show(value)}")
+    d, h, w = (_parse_pair(f"padding[{i}]", pair) for i, pair in enumerate(pairs))
+    return d, h, w
 
 
-def _refuse_padding(kind: type[Exception], value: Any, meant: str = "") -> NoReturn:
-    rule = '"SAME", "VALID" or three pairs [(before, after)] * 3'
-    hint = f': write "{meant}"' if meant else ""
-    raise kind(f"padding must be {rule}, got {_show(value)}{hint}")
+def _parse_pair(name: str, value: Any) -> Pair:
+    values = parse_integers(name, value, 0, "a (before, after) pair")
+    if len(values) != 2:
+        raise ValueError(f"{name} = {_show(values)} must be a (before, after) pair")
+    return values[0], values[1]
 
 
 def parse_per_axis(name: str, value: Any, data_format: str) -> Triple:
@@ -134,7 +134,8 @@ def parse_integer(name: str, value: Any, low: int) -> int:
         return value
     if value is None and low == -1:
         return -1
-    if not _is_integer(value) or "bool" in str(getattr(value, "dtype", type(value))):
+    boolean = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
+    if boolean or not _is_integer(value):
         raise TypeError(f"{name} must be an integer, got {_show(value)} ({type(value).__name__})")
     number = operator.index(value)
     if number > INT64_MAX:
@@ -163,7 +164,7 @@ def _is_integer(value: Any) -> bool:
         return True
     try:
         operator.index(value)
-    except TypeError:
+    except (TypeError, AttributeError):  # the latter from TensorFlow's tensors of floats
         return False
     return True
 

@@ -144,7 +144,7 @@ def make_spec(
     )
 
 
-@lru_cache(maxsize=1024)  # networks repeat their few problems; a hit costs a tenth of the checks
+@lru_cache(maxsize=1024)  # a network repeats its few problems
 def _solve(
     input_shape: tuple[int, ...],
     filters_shape: tuple[int, ...],
