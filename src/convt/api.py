@@ -157,6 +157,7 @@ def _access(spec: Spec, x: Array, w: Array, y: Array) -> Access:
         input_channels_dense=in_channels <= 1 or x.strides[channel] == x.itemsize,
         output_channels_dense=out_channels <= 1 or y.strides[channel] == y.itemsize,
         output_width_dense=y.shape[width] <= 1 or y.strides[width] == y.itemsize,
+        output_contiguous=y.flags.c_contiguous and y.ctypes.data % 64 == 0,
     )
 
 

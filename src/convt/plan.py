@@ -11,6 +11,7 @@ from functools import lru_cache
 from math import ceil, prod
 from typing import NamedTuple
 
+from convt.fold import fold
 from convt.geometry import Axis, axes
 from convt.kernels.channels import Channels
 from convt.kernels.elements import Element
@@ -30,6 +31,7 @@ _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _RUN_COST = 10  # instructions a tile spends on a run beside its sums
 _MOVE = 5  # instructions that move one vector into or out of a slab, transposed
 _HALO = 1.5  # times that an input element is packed, on average
+_LINE = 64  # bytes in a cache line
 _SMALL = 1 << 16  # products in a task below which more tasks cost more than they bring
 
 
@@ -41,6 +43,7 @@ class Access(NamedTuple):
     input_channels_dense: bool = True  # elements that differ by one channel follow each other
     output_channels_dense: bool = True
     output_width_dense: bool = False  # elements that differ by one column follow each other
+    output_contiguous: bool = False  # in C order, from a cache line on
 
 
 class Chunk(NamedTuple):
@@ -56,9 +59,10 @@ class Chunk(NamedTuple):
 class Plan:
     """How one problem is computed."""
 
-    spec: Spec
+    spec: Spec  # as posed
+    computed: Spec  # as computed: `spec`, or an equal problem
     target: Target
-    axes: tuple[Axis, Axis, Axis]
+    axes: tuple[Axis, Axis, Axis]  # of the problem as computed
     kernel: Channels | Rows
     reason: str  # why this family
     pack: PackFilters
@@ -77,7 +81,7 @@ class Plan:
 
     @property
     def tasks(self) -> int:
-        spec, counts = self.spec, [len(c) for c in self.chunks]
+        spec, counts = self.computed, [len(c) for c in self.chunks]
         batches = -(-spec.batch // self.batch_step)
         return prod(counts) * batches * spec.groups * -(-self.blocks // self.block_step)
 
@@ -102,10 +106,12 @@ def make_plan(
     `family` asks for one of the families, "channels" or "rows"; ValueError if it can't serve the problem.
     `finite` says that every filter value is a finite number, which the family of rows depends on.
     """
+    posed = spec
+    folded = fold(spec) if access.output_contiguous else spec
+    kernel, reason = _choose(spec, folded, target, access, family, finite)
+    spec = spec if kernel.rows else folded
     shape = axes(spec)
-    hits = tuple(axis.hits for axis in shape)
-    products = spec.batch * prod(hits) * spec.in_channels * (spec.out_channels // spec.groups)
-    kernel, reason = _choose(spec, target, access, hits, family, finite)
+    products = _products(spec, shape)
     channels = spec.out_channels // spec.groups
     blocks = -(-channels // kernel.block_channels)
     tail = kernel.tail * (kernel.lanes if isinstance(kernel, Channels) else 1)
@@ -136,7 +142,8 @@ def make_plan(
     )
     source = Element(_CODES[spec.dtype.name], access.filters_swapped)
     return Plan(
-        spec=spec,
+        spec=posed,
+        computed=spec,
         target=target,
         axes=shape,
         kernel=kernel,
@@ -160,15 +167,14 @@ def make_plan(
 # --- which family -------------------------------------------------------------------------------
 def _choose(
     spec: Spec,
+    folded: Spec,
     target: Target,
     access: Access,
-    hits: tuple[int, ...],
     family: str | None,
     finite: bool,
 ) -> tuple[Channels | Rows, str]:
     """The kernel that a count of instructions favours, or the family asked for; and why."""
-    channels = _channels(spec, target, access)
-    cost = _channels_cost(spec, channels, hits)
+    channels = _channels(folded, target, access)
     if family == "channels":
         return channels, "asked for"
     if not finite:
@@ -180,27 +186,34 @@ def _choose(
         return rows, "asked for"
     if rows is None:
         return channels, "the width's taps reach too far for lanes over the width"
-    other = _rows_cost(spec, rows, hits)
-    sizes = f"about {cost / 1e6:.3g} M vector instructions over channels, {other / 1e6:.3g} M over rows"
-    return (channels, sizes) if cost <= other else (rows, sizes)
+    one, other = _channels_cost(folded, channels), _rows_cost(spec, rows)
+    sizes = f"about {one / 1e6:.3g} M vector instructions over channels, {other / 1e6:.3g} M over rows"
+    return (channels, sizes) if one <= other else (rows, sizes)
 
 
-def _channels_cost(spec: Spec, kernel: Channels, hits: tuple[int, ...]) -> float:
+def _products(spec: Spec, shape: tuple[Axis, Axis, Axis]) -> int:
+    """Multiplications that the definition asks for."""
+    pairs = spec.batch * prod(axis.hits for axis in shape)
+    return pairs * spec.in_channels * (spec.out_channels // spec.groups)
+
+
+def _channels_cost(spec: Spec, kernel: Channels) -> float:
     """Vector instructions, about: sums, what every run costs beside them, and moving slabs."""
     in_channels = spec.in_channels // spec.groups
     channels = spec.out_channels // spec.groups
     vectors = -(-channels // kernel.lanes)
-    pixels = spec.batch * prod(hits) * spec.groups
+    pixels = spec.batch * prod(axis.hits for axis in axes(spec)) * spec.groups
     sums = pixels * vectors * in_channels
     overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / kernel.pixels
     return sums + overhead + _slabs(spec, kernel, lanes=kernel.lanes)
 
 
-def _rows_cost(spec: Spec, kernel: Rows, hits: tuple[int, ...]) -> float:
+def _rows_cost(spec: Spec, kernel: Rows) -> float:
+    depth, height, _ = axes(spec)
     in_channels = spec.in_channels // spec.groups
     columns = -(-spec.output_size[2] // spec.strides[2])
     vectors = -(-columns // kernel.columns) * kernel.vectors
-    lines = spec.batch * hits[0] * hits[1] * spec.groups
+    lines = spec.batch * depth.hits * height.hits * spec.groups
     channels = spec.out_channels // spec.groups
     sums = lines * in_channels * channels * spec.kernel[2] * vectors
     # A vector of input is loaded once a shift, a filter once a tile.
@@ -231,7 +244,16 @@ def _channels(spec: Spec, target: Target, access: Access) -> Channels:
     packs = narrow or access.input_swapped or not access.input_channels_dense
     source = Element(code, access.input_swapped) if packs else None
     unpacks = narrow or not access.output_channels_dense
-    return Channels(wide, lanes, pixels, vectors, tail, source, Element(code) if unpacks else None)
+    destination = Element(code) if unpacks else None
+    pixel_bytes = spec.out_channels * wide.bytes
+    stream = _streams(spec, target, access) and not unpacks and pixel_bytes % _LINE == 0
+    return Channels(wide, lanes, pixels, vectors, tail, source, destination, stream)
+
+
+def _streams(spec: Spec, target: Target, access: Access) -> bool:
+    """Whether to store past the caches: where they could not hold the result anyway."""
+    size = prod(spec.output_shape) * spec.dtype.itemsize
+    return access.output_contiguous and size > target.l3_bytes
 
 
 def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
@@ -259,6 +281,9 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
         pad=spec.pad_before[2] % stride,
         source=Element(code, access.input_swapped),
         destination=Element(code) if unpacks else None,
+        stream=not unpacks
+        and _streams(spec, target, access)
+        and spec.output_size[2] * wide.bytes % _LINE == 0,
     )
 
 

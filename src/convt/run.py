@@ -44,8 +44,10 @@ def pack_filters(plan: Plan, filters: Array, threads: int) -> Array:
     packed = empty_output((plan.packed_filters,), wide)
     if not packed.size:
         return packed
+    spec = plan.computed
+    filters = filters.reshape(spec.filters_shape)
     record = _template(plan).copy()
-    record[slot("tasks")] = plan.spec.groups * plan.blocks * plan.spec.kernel[0]
+    record[slot("tasks")] = spec.groups * plan.blocks * spec.kernel[0]
     record[slot("filters")] = packed.ctypes.data
     first = slot("source")
     record[first] = filters.ctypes.data
@@ -66,6 +68,7 @@ def execute(plan: Plan, input: Array, packed: Array, bias: Array | None, output:
     lanes.fill(-0.0)  # the one value that changes no sum
     if bias is not None:
         _spread(plan, bias, lanes)
+    output = output.reshape(plan.computed.output_shape)
     channels_last = plan.spec.data_format == "NDHWC"
     for name, array in (("x", input), ("y", output)):
         n, *rest = array.strides
@@ -84,14 +87,16 @@ def execute(plan: Plan, input: Array, packed: Array, bias: Array | None, output:
 
 def _spread(plan: Plan, bias: Array, lanes: Array) -> None:
     """Lay out one bias value a lane, group by group."""
-    per_group = plan.spec.out_channels // plan.spec.groups
-    lanes.reshape(plan.spec.groups, -1)[:, :per_group] = bias.reshape(plan.spec.groups, per_group)
+    spec = plan.computed
+    channels = spec.out_channels // spec.groups
+    values = np.tile(bias, spec.out_channels // plan.spec.out_channels)
+    lanes.reshape(spec.groups, -1)[:, :channels] = values.reshape(spec.groups, channels)
 
 
 @lru_cache(maxsize=512)
 def _template(plan: Plan) -> npt.NDArray[np.int64]:
     """The record of every call of `plan`, but for the arrays."""
-    spec, kernel = plan.spec, plan.kernel
+    spec = plan.computed
     offsets = [sum(plan.workspace[:part]) for part in range(4)]
     fields: dict[str, int] = {
         "tasks": plan.tasks,
@@ -121,7 +126,6 @@ def _template(plan: Plan) -> npt.NDArray[np.int64]:
         fields[f"out_{axis}"] = spec.output_size[number]
         fields[f"kernel_{axis}"] = spec.kernel[number]
         fields[f"stride_{axis}"] = spec.strides[number]
-    del kernel
     record = np.zeros(len(FIELDS), np.int64)
     for name, value in fields.items():
         record[slot(name)] = value
