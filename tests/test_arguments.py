@@ -232,7 +232,7 @@ PER_AXIS = " must be an integer, or 1, 3 or 5 integers"
         (ValueError, [], PER_AXIS + " (5: in the order of NDHWC), got 0: []"),
         (ValueError, (2, 1, 1, 1, 1), "[0] = 2 belongs to the batch in NDHWC: it must be 1"),
         (ValueError, (1, 1, 1, 1, 3), "[4] = 3 belongs to the channels in NDHWC: it must be 1"),
-        (TypeError, True, " must be an integer, got True (bool)"),
+        (TypeError, True, PER_AXIS + ", got True (bool)"),
         (TypeError, 2.0, PER_AXIS + ", got 2.0 (float)"),
         (TypeError, "2", PER_AXIS + ", got '2' (str)"),
         (TypeError, iter([2]), None),

@@ -267,6 +267,11 @@ def test_overflow_is_infinite_without_a_warning() -> None:
     assert conv3d_transpose(x, w, None, 1).item() == np.inf
 
 
+def test_a_signalling_nan_is_a_nan_without_a_warning() -> None:
+    x = np.array([0x7D00], np.uint16).view(np.float16).reshape(1, 1, 1, 1, 1)
+    assert np.isnan(conv3d_transpose(x, np.ones_like(x), None, 1)).all()
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("bias", [None, np.array([1, 2, 3], np.float32)])
 def test_no_input_channels_give_zeros(padding: str, bias: Array | None) -> None:

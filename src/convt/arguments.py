@@ -134,8 +134,7 @@ def parse_integer(name: str, value: Any, low: int) -> int:
         return value
     if value is None and low == -1:
         return -1
-    boolean = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
-    if boolean or not _is_integer(value):
+    if not _is_integer(value):
         raise TypeError(f"{name} must be an integer, got {_show(value)} ({type(value).__name__})")
     number = operator.index(value)
     if number > INT64_MAX:
@@ -159,9 +158,11 @@ def _entries(name: str, value: Any, rule: str) -> Sequence[Any]:
 
 
 def _is_integer(value: Any) -> bool:
-    """Whether `value` is one integer of any kind: int, NumPy scalar, 0-d array (or a bool)."""
+    """Whether `value` is one integer of any kind (int, NumPy scalar, 0-d array), but no bool."""
     if type(value) is int:
         return True
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return False
     try:
         operator.index(value)
     except (TypeError, AttributeError):  # the latter from TensorFlow's tensors of floats

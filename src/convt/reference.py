@@ -59,17 +59,18 @@ def conv3d_transpose(
     x, w = np.asarray(input), np.asarray(filters)
     result = np.dtype(x.dtype if dtype is None else dtype).newbyteorder("=")
     sums = result if dtype is not None or result == np.float64 else np.dtype(np.float32)
-    x = np.array(x if last else np.moveaxis(x, 1, -1), sums, order="C")
-    w = w.astype(sums, copy=False)
     asked = [-1] * 5 if output_shape is None else list(output_shape)
-    pads = [padding] * 3 if isinstance(padding, str) else padding
-    s, d = _per_axis(strides, last), _per_axis(dilations, last)
     out = asked[1:4] if last else asked[2:5]
-    axes = list(zip(out, x.shape[1:4], w.shape[:3], s, d, pads, strict=True))
-    y = np.zeros((len(x), *(_size(*axis) for axis in axes), w.shape[3]), sums)
+    size = x.shape[1:4] if last else x.shape[2:5]
+    s, d = _per_axis(strides, last), _per_axis(dilations, last)
+    pads = [padding] * 3 if isinstance(padding, str) else padding
+    axes = list(zip(out, size, w.shape[:3], s, d, pads, strict=True))
     depth, height, width = (_hits(*axis) for axis in axes)
-    ci, co = x.shape[4] // groups, w.shape[3] // groups
+    y = np.zeros((len(x), *(_size(*axis) for axis in axes), w.shape[3]), sums)
     with np.errstate(all="ignore"):
+        x = np.array(x if last else np.moveaxis(x, 1, -1), sums, order="C")
+        w = w.astype(sums, copy=False)
+        ci, co = x.shape[4] // groups, w.shape[3] // groups
         for a, b, c in np.ndindex(w.shape[:3]):
             (xa, ya), (xb, yb), (xc, yc) = depth[a], height[b], width[c]
             for g in range(groups):
