@@ -1,0 +1,258 @@
+"""Hypothesis strategies for problems of every geometry, and for arrays of every memory layout.
+
+Constraints of this file: problems, values and layouts are made without convt; `compute` alone calls
+its stages. Sizes are drawn small enough for the definition in NumPy to take milliseconds, and large
+enough to fill tiles and leave rests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from convt import run
+from convt.plan import Access, make_plan
+from convt.spec import make_spec
+from convt.target import Target
+from oracles import BFLOAT16, DTYPES, Array, integers
+
+FAMILIES = ("channels", "rows")
+
+_PRODUCTS = 2_000_000  # at most, in one problem
+_OUTPUTS = 200_000
+_GAP = 0xFF  # fills what lies between an array's elements: NaN in every dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The arguments of one call, but for the arrays' values."""
+
+    batch: int
+    in_channels: int  # of all groups
+    out_channels: int
+    groups: int
+    input_size: tuple[int, ...]  # voxels: depth, height, width
+    kernel: tuple[int, ...]
+    output_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    padding: Any
+    data_format: str
+    dtype: np.dtype[Any]
+    bias: bool
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.shape(self.input_size, self.in_channels)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.shape(self.output_size, self.out_channels)
+
+    @property
+    def filters_shape(self) -> tuple[int, ...]:
+        return (*self.kernel, self.out_channels, self.in_channels // self.groups)
+
+    def shape(self, size: tuple[int, ...], channels: int) -> tuple[int, ...]:
+        if self.data_format == "NDHWC":
+            return (self.batch, *size, channels)
+        return (self.batch, channels, *size)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the arrays, by the names that convt and its reference share."""
+        return {
+            "output_shape": self.output_shape,
+            "strides": self.strides,
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilations": self.dilations,
+            "groups": self.groups,
+        }
+
+    def integers(self, seed: int = 0) -> tuple[Array, Array, Array | None]:
+        """Input, filters and bias of small integers: their sums are exact in float32."""
+        rng = np.random.default_rng(seed)
+        x = integers(rng, self.input_shape, self.dtype)
+        w = integers(rng, self.filters_shape, self.dtype)
+        return x, w, integers(rng, (self.out_channels,), self.dtype) if self.bias else None
+
+    def normal(self, seed: int = 0) -> tuple[Array, Array, Array | None]:
+        """Input, filters and bias of values that every sum rounds."""
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal(self.input_shape).astype(self.dtype)
+        w = rng.standard_normal(self.filters_shape).astype(self.dtype)
+        bias = rng.standard_normal(self.out_channels).astype(self.dtype)
+        return x, w, bias if self.bias else None
+
+
+@st.composite
+def problems(draw: st.DrawFn, channels: int = 70) -> Problem:
+    """Problems of every kind that is accepted, with up to `channels` channels on a side."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
+    ci, co = (draw(_channels(channels // groups)) for _ in range(2))
+    batch = draw(st.sampled_from([1, 1, 1, 2, 2, 3, 3, 0]))
+    products = max(batch, 1) * max(ci, 1) * max(co, 1) * groups
+    explicit = draw(st.booleans())
+    padding = draw(st.sampled_from(["SAME", "VALID"]))
+    axes = []
+    for longest in (4, 5, 40):
+        axis = draw(_axes("pairs" if explicit else padding, longest, _PRODUCTS // products))
+        products *= max(axis[0], 1) * axis[1]
+        axes.append(axis)
+    sizes, kernel, strides, dilations, pads, outputs = zip(*axes, strict=True)
+    assume(max(batch, 1) * prod(outputs) * groups * co <= _OUTPUTS)
+    return Problem(
+        batch=batch,
+        in_channels=groups * ci,
+        out_channels=groups * co,
+        groups=groups,
+        input_size=sizes,
+        kernel=kernel,
+        output_size=outputs,
+        strides=strides,
+        dilations=dilations,
+        padding=pads if explicit else padding,
+        data_format=draw(st.sampled_from(["NDHWC", "NCDHW"])),
+        dtype=draw(st.sampled_from(DTYPES)),
+        bias=draw(st.booleans()),
+    )
+
+
+def _channels(most: int) -> st.SearchStrategy[int]:
+    """One side's channels: few, any, and seldom none."""
+    return st.sampled_from([*range(1, 5), *range(1, most + 1), 0])
+
+
+@st.composite
+def _axes(draw: st.DrawFn, padding: str, longest: int, products: int) -> tuple[Any, ...]:
+    """One axis: input, kernel, stride, dilation, padding, and an output that is allowed."""
+    kernel, stride, dilation = draw(st.integers(1, 7)), draw(st.integers(1, 5)), 1
+    if kernel > 1:
+        dilation = draw(st.sampled_from([1, 1, 2, 3]))
+    longest = max(min(longest, products // kernel), 1)
+    seldom_none = draw(st.sampled_from([1] * 12 + [0]))
+    size = draw(st.integers(seldom_none, longest))
+    if padding == "SAME":
+        out = draw(st.integers(max((size - 1) * stride + 1, 0), size * stride))
+        return size, kernel, stride, dilation, padding, out
+    # The forward convolution of `out` voxels has `size` windows, the last of which starts at
+    # stride * (size - 1); up to stride - 1 voxels more do not make room for another.
+    most = size * stride + (kernel - 1) * dilation
+    before = after = 0
+    if padding == "pairs":
+        before = draw(st.integers(0, min(most, (kernel - 1) * dilation + 2)))
+        after = draw(st.integers(0, min(most - before, (kernel - 1) * dilation + 2)))
+    most -= before + after
+    out = draw(st.integers(min(max(most - stride + 1, seldom_none), most), most))
+    return size, kernel, stride, dilation, (before, after), out
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an array lies in memory."""
+
+    order: tuple[int, ...]  # its axes, from the slowest in memory to the fastest
+    steps: tuple[int, ...]  # along each axis: elements to the next one; 0 repeats the first
+    offset: int = 0  # bytes from where the dtype would be aligned
+    swapped: bool = False  # in foreign byte order
+    readonly: bool = False
+
+    def array(self, values: Array) -> Array:
+        """An array of this layout that holds `values`; where a step is 0, their first entry."""
+        order, steps = self.order, [self.steps[axis] for axis in self.order]
+        dtype = values.dtype.newbyteorder() if self.swapped else values.dtype
+        room = [values.shape[a] * abs(s) or min(values.shape[a], 1)
+                for a, s in zip(order, steps, strict=True)]  # fmt: skip
+        memory = np.full(prod(room) * dtype.itemsize + self.offset, _GAP, np.uint8)
+        block = np.ndarray(room, dtype, memory, self.offset)
+        block = block[tuple(slice(None, None, step or 1) for step in steps)]
+        block = np.transpose(block, np.argsort(order))
+        firsts = tuple(slice(None) if step else slice(1) for step in self.steps)
+        block[...] = values[firsts]
+        if 0 in self.steps:
+            block = np.broadcast_to(block, values.shape)
+        if self.readonly:
+            block = block[...]
+            block.flags.writeable = False
+        assert block.shape == values.shape
+        return block
+
+
+@st.composite
+def layouts(
+    draw: st.DrawFn, dimensions: int, dtype: np.dtype[Any], *, written: bool = False
+) -> Layout:
+    """Layouts that NumPy views may have; if `written`, those that a result may be written to."""
+    order = tuple(range(dimensions))
+    if draw(st.booleans()):
+        order = tuple(draw(st.permutations(order)))
+    step = st.sampled_from([1, 1, 1, 2, 3, -1, -2] if written else [1, 1, 1, 2, 3, -1, -2, 0])
+    steps = (1,) * dimensions if draw(st.booleans()) else draw(st.tuples(*[step] * dimensions))
+    foreign = dtype != BFLOAT16 and not written  # ml_dtypes has native byte order only
+    return Layout(
+        order=order,
+        steps=steps,
+        offset=draw(st.sampled_from([0, 0, 1, dtype.itemsize - 1])),
+        swapped=foreign and draw(st.booleans()),
+        readonly=not written and draw(st.booleans()),
+    )
+
+
+def untouched(array: Array) -> bool:
+    """Whether the memory around the elements of a `Layout`'s array is as it was made."""
+    memory = array
+    while isinstance(memory.base, np.ndarray):
+        memory = memory.base
+    kept = memory.copy()
+    array.view(f"u{array.itemsize}")[...] = 2 ** (8 * array.itemsize) - 1
+    clean = bool(np.all(memory == _GAP))
+    memory[...] = kept
+    return clean
+
+
+def compute(
+    problem: Problem,
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    family: str,
+    target: Target,
+    *,
+    threads: int,
+    contiguous: bool = True,
+) -> Array | None:
+    """The result of one family for C-contiguous arrays, or None where it can't serve the problem.
+
+    Only if `contiguous` may the plan make use of a result without gaps.
+    """
+    spec = make_spec(
+        input_shape=x.shape,
+        input_dtype=x.dtype,
+        filters_shape=w.shape,
+        filters_dtype=w.dtype,
+        bias_shape=None if bias is None else bias.shape,
+        bias_dtype=None if bias is None else bias.dtype,
+        **problem.arguments,
+    )
+    last = problem.data_format == "NDHWC"
+    access = Access(
+        input_channels_dense=last or problem.in_channels == problem.groups,
+        output_channels_dense=last or problem.out_channels == problem.groups,
+        output_width_dense=not last or problem.out_channels == 1,
+        output_contiguous=contiguous,
+    )
+    try:
+        plan = make_plan(spec, target, access, threads, family=family)
+    except ValueError:
+        return None
+    assert plan.kernel.family == family
+    y = run.empty_output(spec.output_shape, spec.dtype)
+    y.view(np.uint8)[...] = _GAP
+    run.execute(plan, x, run.pack_filters(plan, w, threads), bias, y)
+    return y

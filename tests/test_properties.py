@@ -1,0 +1,275 @@
+"""The whole space of geometries, element types and memory layouts against the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import convt
+from convt import reference, target
+from oracles import DTYPES, Array, assert_identical, conv3d
+from problems import FAMILIES, Layout, Problem, compute, layouts, problems, untouched
+
+Check = TypeVar("Check", bound=Callable[..., None])
+
+HOST = target.host()
+# Caches so small that every problem is cut into many tasks, and large results bypass them.
+CUT = replace(HOST, l1_bytes=1 << 10, l2_bytes=1 << 12, l3_bytes=1 << 12)
+
+
+def examples(count: int) -> Callable[[Check], Check]:
+    """Search through `count` examples, the same ones in every run."""
+    slow_to_make = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    return settings(
+        max_examples=count, derandomize=True, deadline=None, suppress_health_check=slow_to_make
+    )
+
+
+# --- every product is there, once ---------------------------------------------------------------
+# Small integers have exact sums, so every way to add them up gives the same bits.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A problem, and where the arrays of a call lie."""
+
+    problem: Problem
+    input: Layout
+    filters: Layout
+    bias: Layout
+    out: Layout | None  # None: convt makes the result
+    threads: int
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Call:
+    problem = draw(problems())
+    dtype = problem.dtype
+    return Call(
+        problem,
+        draw(layouts(5, dtype)),
+        draw(layouts(5, dtype)),
+        draw(layouts(1, dtype)),
+        draw(st.none() | layouts(5, dtype, written=True)),
+        draw(st.integers(1, 3)),
+    )
+
+
+def check_call(call: Call) -> None:
+    problem = call.problem
+    x, w, b = problem.integers()
+    x, w = call.input.array(x), call.filters.array(w)
+    b = None if b is None else call.bias.array(b)
+    out = None
+    if call.out is not None:
+        out = call.out.array(np.full(problem.output_shape, np.nan, problem.dtype))
+    arguments = problem.arguments
+    y = convt.conv3d_transpose(x, w, **arguments, bias=b, out=out, threads=call.threads)
+    assert_identical(y, reference.conv3d_transpose(x, w, **arguments, bias=b))
+    if out is None:
+        assert y.flags.c_contiguous
+        assert y.flags.writeable
+    else:
+        assert y is out
+        assert untouched(out)
+
+
+@examples(25)
+@given(calls())
+def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
+    check_call(call)
+
+
+@pytest.mark.slow
+@examples(300)
+@given(calls())
+def test_calls_are_exact_for_integers(call: Call) -> None:
+    check_call(call)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("processor", [HOST, CUT], ids=["host", "small-caches"])
+@examples(8)
+@given(problems(), st.booleans())
+def test_each_family_is_exact_for_integers(
+    family: str, processor: target.Target, problem: Problem, contiguous: bool
+) -> None:
+    x, w, b = problem.integers()
+    y = compute(problem, x, w, b, family, processor, threads=2, contiguous=contiguous)
+    if y is not None:
+        assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@examples(120)
+@given(problems(), st.booleans())
+def test_each_family_gives_the_same_bits_however_it_is_cut(
+    family: str, problem: Problem, contiguous: bool
+) -> None:
+    arrays = problem.normal()
+    whole = compute(problem, *arrays, family, HOST, threads=1, contiguous=contiguous)
+    if whole is not None:
+        cut = compute(problem, *arrays, family, CUT, threads=3, contiguous=contiguous)
+        assert cut is not None
+        assert whole.tobytes() == cut.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize(("into", "out"), [(0, 5), (3, 0), (0, 0)])
+def test_no_channels(into: int, out: int, data_format: str, dtype: Any) -> None:
+    bias = np.arange(out).astype(dtype)
+    last = data_format == "NDHWC"
+    x = np.zeros((2, 3, 4, 2, into) if last else (2, into, 3, 4, 2), dtype)
+    w = np.zeros((3, 2, 3, out, into), dtype)
+    y = convt.conv3d_transpose(x, w, None, 2, data_format=data_format, bias=bias)
+    expected = np.zeros((2, 6, 8, 4, out) if last else (2, out, 6, 8, 4), dtype)
+    expected += bias if last else bias[:, None, None, None]
+    assert_identical(y, expected)
+
+
+def test_outputs_that_no_tap_reaches_are_positive_zero() -> None:
+    x = np.full((1, 2, 2, 2, 3), -1.0, np.float32)
+    w = np.ones((1, 1, 1, 4, 3), np.float32)
+    y = convt.conv3d_transpose(x, w, None, 3)
+    reached = np.zeros(y.shape, np.bool_)
+    reached[:, ::3, ::3, ::3] = True
+    assert not np.any(y[~reached])
+    assert not np.any(np.signbit(y[~reached]))
+
+
+# --- rounding -----------------------------------------------------------------------------------
+def direct_sum(
+    x: Array, w: Array, b: Array | None, arguments: dict[str, Any]
+) -> tuple[Array, Array, Array]:
+    """The sum in more precision, of the products' sizes too, and as NumPy has it."""
+    double = x.dtype == np.float64
+    more: Any = np.longdouble if double else np.float64
+    sums: Any = np.float64 if double else np.float32
+    exact = reference.conv3d_transpose(x, w, **arguments, bias=b, dtype=more)
+    size = None if b is None else np.abs(b)
+    scale = reference.conv3d_transpose(np.abs(x), np.abs(w), **arguments, bias=size, dtype=more)
+    return exact, scale, reference.conv3d_transpose(x, w, **arguments, bias=b, dtype=sums)
+
+
+def worst(actual: Array, exact: Array, scale: Array) -> float:
+    """The greatest error as a part of the sum of the products' sizes."""
+    error = np.abs(actual - exact)
+    return float(np.max(error[scale > 0] / scale[scale > 0], initial=0.0))
+
+
+# Against its products' sizes, the error of a sum of n of them is at most about n / 2 epsilons, and
+# near sqrt(n) / 2 of them in practice. NumPy's direct sum meets the same roundings in another
+# order; the greatest error of an array is a matter of luck, so up to twice NumPy's passes. Where
+# NumPy happens to hit the exact sum, the luck of the order is worth an epsilon: the result's own
+# rounding is half a one, and so is that of the largest partial sum.
+def check_rounding(problem: Problem) -> None:
+    x, w, b = problem.normal()
+    y = convt.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    exact, scale, direct = direct_sum(x, w, b, problem.arguments)
+    epsilon = float(np.finfo(direct.dtype).eps)
+    bound = 2 * worst(direct, exact, scale) + epsilon
+    if y.dtype == direct.dtype:
+        assert worst(y, exact, scale) <= bound
+    else:
+        check_rounded_once(y, exact - bound * scale, exact + bound * scale)
+
+
+def check_rounded_once(y: Array, low: Array, high: Array) -> None:
+    """Check that `y` is a float32 sum between `low` and `high`, correctly rounded.
+
+    Rounding never swaps two numbers, so the rounded sum lies between the rounded bounds: these
+    are the same number, or neighbours, unless the sum itself is only known to more.
+    """
+    least = np.nextafter(low.astype(np.float32), np.float32(-np.inf)).astype(y.dtype)
+    greatest = np.nextafter(high.astype(np.float32), np.float32(np.inf)).astype(y.dtype)
+    assert np.all(least <= y)
+    assert np.all(y <= greatest)
+
+
+@examples(25)
+@given(problems())
+def test_a_few_roundings(problem: Problem) -> None:
+    check_rounding(problem)
+
+
+@pytest.mark.slow
+@examples(250)
+@given(problems())
+def test_roundings(problem: Problem) -> None:
+    check_rounding(problem)
+
+
+# Long sums and usual layers. The root mean square of many errors is no matter of luck: it tells an
+# order that loses accuracy from one that does not.
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize(
+    ("into", "out", "kernel", "size", "stride"),
+    [
+        (1, 1, 3, 12, 1),
+        (1, 2, 7, 8, 1),
+        (4, 4, 4, 6, 2),
+        (8, 1, 3, 8, 1),
+        (16, 16, 3, 8, 1),
+        (40, 3, 5, 6, 2),
+        (64, 64, 3, 6, 1),
+        (64, 32, 4, 4, 2),
+        (128, 16, 4, 4, 2),
+        (255, 8, 3, 4, 1),
+        (1000, 8, 3, 3, 1),
+        (5000, 8, 1, 6, 1),
+    ],
+)
+def test_float32_is_as_accurate_as_a_direct_sum(
+    into: int, out: int, kernel: int, size: int, stride: int, data_format: str
+) -> None:
+    rng = np.random.default_rng(into)
+    x = rng.standard_normal((1, size, size, size, into)).astype(np.float32)
+    if data_format == "NCDHW":
+        x = np.moveaxis(x, -1, 1).copy()
+    w = rng.standard_normal((kernel, kernel, kernel, out, into)).astype(np.float32)
+    arguments: dict[str, Any] = {
+        "output_shape": None,
+        "strides": stride,
+        "data_format": data_format,
+    }
+    y = convt.conv3d_transpose(x, w, **arguments)
+    exact, scale, direct = direct_sum(x, w, None, arguments)
+
+    def spread(values: Array) -> float:
+        return float(np.sqrt(np.mean(((values - exact) / scale) ** 2)))
+
+    assert spread(y) <= 2 * spread(direct)
+    assert worst(y, exact, scale) <= 2 * worst(direct, exact, scale) + 2.0**-23
+
+
+# --- the adjoint --------------------------------------------------------------------------------
+@examples(40)
+@given(problems(channels=12))
+def test_it_is_the_adjoint_of_an_independent_convolution(problem: Problem) -> None:
+    assume(0 not in problem.input_size)  # no window of the forward convolution fits
+    problem = replace(problem, dtype=np.dtype(np.float64), bias=False)
+    x, w, _ = problem.integers()
+    rng = np.random.default_rng(1)
+    y = rng.integers(-2, 3, problem.output_shape).astype(np.float64)
+    transposed = convt.conv3d_transpose(x, w, **problem.arguments)
+    if problem.data_format == "NCDHW":
+        x, y, transposed = (np.moveaxis(array, 1, -1) for array in (x, y, transposed))
+    out = problem.out_channels // problem.groups
+    forward = [
+        conv3d(
+            y[..., g * out : (g + 1) * out],
+            w[:, :, :, g * out : (g + 1) * out],
+            problem.strides,
+            problem.padding,
+            problem.dilations,
+        )
+        for g in range(problem.groups)
+    ]
+    # Integers again: both inner products are exact, so they are equal, not close.
+    assert np.vdot(np.concatenate(forward, axis=-1), x) == np.vdot(y, transposed)
