@@ -1,7 +1,7 @@
 """`conv3d_transpose`: signature, documentation and wiring; the stages do the work.
 
-Arrays are borrowed as NumPy views, checked by `spec`, planned by `plan`, computed by `run`. Where code can't
-be generated, the definition itself answers.
+Arrays are borrowed as NumPy views, checked by `spec`, planned by `plan`, computed by `run`. Where code
+can't be generated, the definition itself answers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from convt.threads import get_num_threads, parse_threads
 __all__ = ["conv3d_transpose"]
 
 Array = npt.NDArray[Any]
+_OVERLAP_WORK: Any = 10_000  # steps that the search for a shared element may take
 
 
 def conv3d_transpose(
@@ -75,7 +76,8 @@ def conv3d_transpose(
         Where to write the result: the result's shape and dtype, any strides, no memory shared with the
         other arrays.
     threads : int, optional
-        Threads that this call may use; default `convt.get_num_threads`. The result is the same, bit for bit.
+        Threads that this call may use; default `convt.get_num_threads()`. The result is the same, bit
+        for bit.
 
     Returns
     -------
@@ -168,7 +170,9 @@ def _check_out(out: Any, spec: Spec, others: list[Array]) -> None:
     if out.shape != spec.output_shape:
         raise ValueError(f"out.shape = {out.shape} must be the output's: {spec.output_shape}")
     if out.dtype != spec.dtype:
-        raise TypeError(f"out.dtype = {out.dtype} must be the input's in native order: {spec.dtype}")
+        raise TypeError(
+            f"out.dtype = {out.dtype} must be the input's in native order: {spec.dtype}"
+        )
     if not out.flags.writeable:
         raise ValueError("out must be writeable")
     if _overlaps_itself(out):
@@ -180,8 +184,8 @@ def _check_out(out: Any, spec: Spec, others: list[Array]) -> None:
 
 def _overlap(a: Array, b: Array) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=10_000)
-    except np.exceptions.TooHardError:
+        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)
+    except RuntimeError:  # NumPy's TooHardError is one: too hard to tell counts as shared
         return True
 
 
@@ -213,4 +217,3 @@ def _compiled() -> bool:
             stacklevel=3,
         )
     return False
-

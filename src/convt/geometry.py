@@ -12,28 +12,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import pairwise
 
 from convt.spec import Spec
 
 __all__ = ["Axis", "Phase", "Segment", "Tap", "axes"]
 
 
-class Tap(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Tap:
     """One kernel position, as a phase sees it."""
 
     index: int  # position in the kernel
     shift: int  # the tap reads the input at m - shift
 
 
-class Phase(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Phase:
     """The outputs ``stride * m + residue - pad_before``, and the taps that reach them."""
 
     residue: int
     taps: tuple[Tap, ...]
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
     """Outputs ``out_first + stride * j`` for j in range(count), all reached by exactly `taps`."""
 
     out_first: int
@@ -60,9 +63,7 @@ class Axis:
 
     def segments(self, start: int, stop: int) -> tuple[Segment, ...]:
         """Cut the outputs from `start` to `stop` into segments, phase by phase."""
-        return tuple(
-            segment for phase in self.phases for segment in self._cut(phase, start, stop)
-        )
+        return tuple(segment for phase in self.phases for segment in self._cut(phase, start, stop))
 
     def _cut(self, phase: Phase, start: int, stop: int) -> list[Segment]:
         low = -((phase.residue - self.pad_before - start) // self.stride)
@@ -78,7 +79,7 @@ class Axis:
                 m,
                 tuple(tap for tap in phase.taps if 0 <= m - tap.shift < self.input),
             )
-            for m, end in zip(marks, marks[1:], strict=False)
+            for m, end in pairwise(marks)
         ]
 
     def input_range(self, start: int, stop: int) -> tuple[int, int]:

@@ -20,11 +20,13 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from convt.kernels import emit
+from convt.kernels.keys import Kernel
 from convt.target import Target
 
-__all__ = ["Kernel", "assembly", "cache_folder", "can_execute", "load"]
+__all__ = ["assembly", "cache_folder", "can_execute", "load"]
 
 log = logging.getLogger("convt")
 
@@ -32,14 +34,6 @@ _MAGIC = b"convt object 1\n"
 _OPTIMISE = 2  # LLVM's level for code generation; measured: 3 is no faster here
 
 Function = Callable[[int, int], None]
-
-
-class Kernel(Protocol):
-    """What can be compiled: a name that spells the key, and the text of a module."""
-
-    @property
-    def name(self) -> str: ...
-    def emit(self, target: Target) -> str: ...
 
 
 _loaded: dict[tuple[Target, str], tuple[Function, Any]] = {}
@@ -85,7 +79,7 @@ def _machine(target: Target) -> Any:
 def _optimised(kernel: Kernel, target: Target, machine: Any) -> Any:
     """The module of `kernel`; it is emitted in the shape it should have, so few passes run."""
     llvm = _llvm()
-    module = llvm.parse_assembly(kernel.emit(target))
+    module = llvm.parse_assembly(emit(kernel, target))
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     module.verify()
@@ -191,10 +185,10 @@ def _write(path: Path, code: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
             raise
     except OSError as error:
         log.info("object code is not kept: %s", error)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, prod
+from math import prod
 from typing import NamedTuple
 
 from convt.fold import fold
 from convt.geometry import Axis, axes
-from convt.kernels.channels import Channels
-from convt.kernels.elements import Element
-from convt.kernels.filters import PackFilters
-from convt.kernels.rows import Rows
+from convt.kernels.keys import Channels, Element, PackFilters, Rows
 from convt.spec import Spec, Triple
 from convt.target import Target
 
@@ -25,7 +22,9 @@ __all__ = ["Access", "Chunk", "Plan", "make_plan"]
 _CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _RUN = 256  # products in one chain of additions; see kernels/sums.py
 _PIXELS = 240  # pixels whose addresses are listed at a time: their input stays in the first caches
-_PHASE_PIXELS = 96  # pixels of a phase in a task, so that filters read from afar are used often enough
+_PHASE_PIXELS = (
+    96  # pixels of a phase in a task, so that filters read from afar are used often enough
+)
 _TASKS = 8  # tasks a thread, where there is work for them: the last ones even out
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _RUN_COST = 10  # instructions a tile spends on a run beside its sums
@@ -75,7 +74,9 @@ class Plan:
     pixel_block: int  # pixels listed at a time
     packed_filters: int  # elements
     packed_lanes: int  # output channels of all groups, filled up to whole vectors
-    workspace: tuple[int, int, int, int]  # bytes: list of runs, list of pixels, input slab, output slab
+    workspace: tuple[
+        int, int, int, int
+    ]  # bytes: list of runs, list of pixels, input slab, output slab
     threads: int  # that share the tasks
     products: int  # multiplications of the definition
 
@@ -187,7 +188,9 @@ def _choose(
     if rows is None:
         return channels, "the width's taps reach too far for lanes over the width"
     one, other = _channels_cost(folded, channels), _rows_cost(spec, rows)
-    sizes = f"about {one / 1e6:.3g} M vector instructions over channels, {other / 1e6:.3g} M over rows"
+    sizes = (
+        f"about {one / 1e6:.3g} M vector instructions over channels, {other / 1e6:.3g} M over rows"
+    )
     return (channels, sizes) if one <= other else (rows, sizes)
 
 
@@ -308,7 +311,7 @@ def _row_tile(registers: int, stride: int, channels: int, vectors: int) -> tuple
 def _elements(spec: Spec) -> tuple[str, Element]:
     """The code of the problem's dtype, and the element type of its sums."""
     code = _CODES[spec.dtype.name]
-    return code, Element("f64" if code == "f64" else "f32")
+    return code, Element(code).wide
 
 
 def _spread(kernel: Channels | Rows) -> int:
@@ -319,7 +322,7 @@ def _spread(kernel: Channels | Rows) -> int:
 
 
 def _block(vectors: int) -> tuple[int, int]:
-    """Vectors of output channels in a block and, where it differs, in the last: two; three close odd counts."""
+    """Vectors of output channels in a block, and in the last where it differs: two, and three of an odd count."""
     if vectors <= 3:
         return max(vectors, 1), 0
     return 2, 3 if vectors % 2 else 0
@@ -372,13 +375,18 @@ class _Regions:
         limit = self.target.l2_bytes // 4
         outputs = 0
         if self.kernel.destination:
-            channels = min(region.blocks * self.kernel.block_channels, spec.out_channels // spec.groups)
+            channels = min(
+                region.blocks * self.kernel.block_channels, spec.out_channels // spec.groups
+            )
             outputs = prod(region.size) * region.batch * channels
         return inputs * item > limit or outputs * item > 2 * limit
 
     def _reads(self, region: _Region) -> list[int]:
         return [
-            min(axis.input, -(-length // axis.stride) + ((axis.kernel - 1) * axis.dilation) // axis.stride)
+            min(
+                axis.input,
+                -(-length // axis.stride) + ((axis.kernel - 1) * axis.dilation) // axis.stride,
+            )
             for axis, length in zip(self.axes, region.size, strict=True)
         ]
 

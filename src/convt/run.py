@@ -145,13 +145,11 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
         for segment in found:
             if segment.taps not in places:
                 places[segment.taps] = len(taps)
-                taps.extend(segment.taps)
+                taps.extend((tap.index, tap.shift) for tap in segment.taps)
             place = places[segment.taps]
             end = place + len(segment.taps)
             segments.append((segment.out_first, segment.count, segment.in_first, place, end))
-        chunks.append(
-            (first, len(segments), chunk.in_first, chunk.in_end, chunk.start, chunk.stop)
-        )
+        chunks.append((first, len(segments), chunk.in_first, chunk.in_end, chunk.start, chunk.stop))
     return tuple(
         np.fromiter(chain.from_iterable(rows), np.int64) for rows in (chunks, segments, taps)
     )

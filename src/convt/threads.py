@@ -73,7 +73,9 @@ class _Pool:
     """Helper threads, as many as were ever asked for."""
 
     def __init__(self) -> None:
-        self.queue: SimpleQueue[tuple[Callable[[int], None], int, SimpleQueue[BaseException | None]]]
+        self.queue: SimpleQueue[
+            tuple[Callable[[int], None], int, SimpleQueue[BaseException | None]]
+        ]
         self.queue = SimpleQueue()
         self.count = 0
         self.lock = threading.Lock()

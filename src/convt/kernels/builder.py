@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["BYTE", "F32", "F64", "I16", "I32", "I64", "PTR", "Builder", "Slot", "function"]
+__all__ = ["BYTE", "F32", "F64", "I1", "I16", "I32", "I64", "PTR", "Builder", "Slot", "function"]
 
 I1, BYTE, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32, F64, PTR = ir.FloatType(), ir.DoubleType(), ir.PointerType()
@@ -60,7 +60,7 @@ class Builder(ir.IRBuilder):
 
     # --- integers -----------------------------------------------------------------------------
     @staticmethod
-    def int(value: int) -> ir.Constant:
+    def i64(value: int) -> ir.Constant:
         return ir.Constant(I64, value)
 
     def minimum(self, a: Value, b: Value) -> Value:
@@ -84,7 +84,7 @@ class Builder(ir.IRBuilder):
     @contextmanager
     def loop(self, start: Value, stop: Value, step: int | Value = 1) -> Iterator[Value]:
         """Run the body for start, start + step, ... while below `stop`; it may run no time at all."""
-        step = self.int(step) if isinstance(step, int) else step
+        step = self.i64(step) if isinstance(step, int) else step
         index = Slot(self, I64, start)
         with self.repeat(lambda: self.icmp_signed("<", index.get(), stop)):
             value = index.get()
@@ -121,7 +121,7 @@ class Builder(ir.IRBuilder):
 
     def word(self, pointer: Value, index: int) -> Value:
         """The 64-bit integer number `index` from `pointer` on."""
-        return self.read(self.at(pointer, self.int(8 * index)))
+        return self.read(self.at(pointer, self.i64(8 * index)))
 
     # --- lanes --------------------------------------------------------------------------------
     @staticmethod
@@ -179,4 +179,4 @@ class Builder(ir.IRBuilder):
 
 def _code(kind: ir.Type) -> str:
     names = {F32: "f32", F64: "f64"}
-    return names[kind] if kind in names else f"i{kind.width}"
+    return names.get(kind) or f"i{kind.width}"

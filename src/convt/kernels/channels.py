@@ -9,72 +9,35 @@ ones, and nothing is padded. The filters are packed as ``[block][tap][input chan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
-from convt.kernels.driver import Fields, Task, View, emit_run, segment, segments, tap
-from convt.kernels.elements import Element
-from convt.kernels.sums import Runs, accumulate, write_runs
+from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
+from convt.kernels.elements import number
+from convt.kernels.keys import Channels
+from convt.kernels.sums import RunList, Runs, accumulate
 from convt.target import Target
 
-__all__ = ["Channels"]
+__all__ = ["emit"]
 
 Value = Any
 _UNROLL = 4  # input channels an iteration
 
 
-@dataclass(frozen=True, slots=True)
-class Channels:
-    """A kernel of this family; `name` spells everything that its code depends on."""
+def emit(kernel: Channels, target: Target) -> str:
+    """The kernel: box by box, the outputs that the same taps reach on every axis."""
+    module = ir.Module(kernel.name)
 
-    wide: Element  # element type of the sums
-    lanes: int  # output channels in a vector
-    pixels: int  # pixels in a tile
-    vectors: int  # vectors of output channels in a tile
-    tail: int  # vectors in the last block of output channels; 0: it is like the others
-    source: Element | None = None  # element type of a packed input; None: read in place
-    destination: Element | None = None  # element type of an unpacked output; None: written in place
-    stream: bool = False  # store past the caches
+    def compute(b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value) -> None:
+        box = _Box(kernel, b, target, fields, task, x, y, scratch)
+        with segments(b, task, "d") as d, segments(b, task, "h") as h, segments(b, task, "w") as w:
+            index = zip("dhw", (d, h, w), strict=True)
+            box.compute({axis: segment(b, fields, axis, i) for axis, i in index})
 
-    family = "channels"
-    rows = False
-
-    @property
-    def block_channels(self) -> int:
-        return self.lanes * self.vectors
-
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """Tile heights that code is emitted for, largest first: rests of a row of tiles use the others."""
-        return tuple(sorted({self.pixels, -(-self.pixels // 2), 2, 1}, reverse=True))
-
-    @property
-    def name(self) -> str:
-        tile = f"{self.pixels}x{self.block_channels}"
-        tail = f"t{self.tail * self.lanes}" if self.tail else ""
-        read = f"_from_{self.source.name}" if self.source else ""
-        write = f"_to_{self.destination.name}" if self.destination else ""
-        stream = "_stream" if self.stream else ""
-        return f"{self.wide.name}_channels_{tile}{tail}_l{self.lanes}{read}{write}{stream}"
-
-    def emit(self, target: Target) -> str:
-        module = ir.Module(self.name)
-        emit_run(module, target, self)
-        return str(module)
-
-    def compute(
-        self, b: Builder, target: Target, fields: Fields, task: Task, x: View, y: View, scratch: Value
-    ) -> None:
-        """Box by box: the outputs that the same taps reach on every axis."""
-        with segments(b, task, "d") as d, segments(b, task, "h") as h:
-            with segments(b, task, "w") as w:
-                box = {
-                    axis: segment(b, fields, axis, index)
-                    for axis, index in zip("dhw", (d, h, w), strict=True)
-                }
-                _Box(self, b, target, fields, task, x, y, scratch).compute(box)
+    return emit_run(module, target, kernel, compute)
 
 
 @dataclass
@@ -96,7 +59,7 @@ class _Box:
         pixels = counts[0]
         for count in counts[1:]:
             pixels = b.mul(pixels, count)
-        with b.loop(b.int(0), pixels, fields["pixel_block"]) as first:
+        with b.loop(b.i64(0), pixels, fields["pixel_block"]) as first:
             count = b.minimum(fields["pixel_block"], b.sub(pixels, first))
             table = self._table(box, counts, first, count)
             self._blocks(runs, table, count)
@@ -104,21 +67,17 @@ class _Box:
     def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
         """List the taps that reach the box, in order."""
         b, fields = self.b, self.fields
-        place = b.at(self.scratch, fields["workspace_runs"])
+        listed = RunList(b, fields, b.at(self.scratch, fields["workspace_runs"]), self.x.c)
         strides = {"d": self.x.d, "h": self.x.h, "w": self.x.w}
-
-        def taps(axis: str) -> Any:
-            return b.loop(box[axis]["tap_first"], box[axis]["tap_end"])
-
-        with write_runs(b, fields, place) as (add, count):
-            with taps("d") as d, taps("h") as h, taps("w") as w:
-                index, offset = b.int(0), b.int(0)
-                for axis, number in zip("dhw", (d, h, w), strict=True):
-                    entry = tap(b, fields, axis, number)
-                    index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
-                    offset = b.sub(offset, b.mul(entry["shift"], strides[axis]))
-                add(offset, index, self.x.c)
-        return Runs(place, count.get(), fields["flush_runs"])
+        taps = {a: b.loop(box[a]["tap_first"], box[a]["tap_end"]) for a in "dhw"}
+        with taps["d"] as d, taps["h"] as h, taps["w"] as w:
+            index, offset = b.i64(0), b.i64(0)
+            for axis, position in zip("dhw", (d, h, w), strict=True):
+                entry = tap(b, fields, axis, position)
+                index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
+                offset = b.sub(offset, b.mul(entry["shift"], strides[axis]))
+            listed.add(offset, index)
+        return listed.runs()
 
     def _table(
         self, box: dict[str, dict[str, Value]], counts: list[Value], first: Value, count: Value
@@ -132,11 +91,12 @@ class _Box:
         y_steps = [self.y.n] + [
             b.mul(getattr(self.y, axis), fields[f"stride_{axis}"]) for axis in "dhw"
         ]
-        index, rest = [], first
+        index: list[Slot] = []
+        rest = first
         for size in reversed(counts):
             index.insert(0, Slot(b, I64, b.srem(rest, size)))
             rest = b.sdiv(rest, size)
-        done = Slot(b, I64, b.int(0))
+        done = Slot(b, I64, b.i64(0))
         with b.repeat(lambda: b.icmp_signed("<", done.get(), count)):
             here = [slot.get() for slot in index]
             start = done.get()
@@ -150,26 +110,26 @@ class _Box:
             done.add(length)
             self._advance(index, counts)
         # Rests of tiles read past the end: they find the last pixel again.
-        last = b.at(place, b.mul(b.sub(count, b.int(1)), b.int(16)))
-        again = [b.read(b.at(last, b.int(8 * k)), PTR) for k in range(2)]
+        last = b.at(place, b.mul(b.sub(count, b.i64(1)), b.i64(16)))
+        again = [b.read(b.at(last, b.i64(8 * k)), PTR) for k in range(2)]
         for extra in range(self.kernel.pixels - 1):
-            self._enter(place, b.add(count, b.int(extra)), *again)
+            self._enter(place, b.add(count, b.i64(extra)), *again)
         return place
 
     def _enter(self, place: Value, entry: Value, x: Value, y: Value) -> None:
-        place = self.b.at(place, self.b.mul(entry, self.b.int(16)))
+        place = self.b.at(place, self.b.mul(entry, self.b.i64(16)))
         self.b.store(x, place, align=8)
-        self.b.store(y, self.b.at(place, self.b.int(8)), align=8)
+        self.b.store(y, self.b.at(place, self.b.i64(8)), align=8)
 
     def _advance(self, index: list[Slot], counts: list[Value]) -> None:
         """Go to the start of the next row of the box."""
         b = self.b
-        index[3].set(b.int(0))
-        carry = b.int(1)
+        index[3].set(b.i64(0))
+        carry = b.i64(1)
         for axis in (2, 1, 0):
             value = b.add(index[axis].get(), carry)
             full = b.icmp_signed("==", value, counts[axis])
-            index[axis].set(b.select(full, b.int(0), value))
+            index[axis].set(b.select(full, b.i64(0), value))
             carry = b.zext(full, I64)
 
     def _blocks(self, runs: Runs, table: Value, count: Value) -> None:
@@ -180,26 +140,25 @@ class _Box:
             fields["in_channels"],
             b.mul(fields["kernel_d"], b.mul(fields["kernel_h"], fields["kernel_w"])),
         )
-        block_bytes = b.mul(rows, b.int(kernel.block_channels * size))
+        block_bytes = b.mul(rows, b.i64(kernel.block_channels * size))
         low, high = self.task.blocks
         tail_lanes = kernel.tail * kernel.lanes
         # Every group has the same blocks, and its last block may be narrower.
-        group_lanes = b.mul(fields["blocks"], b.int(kernel.block_channels))
+        group_lanes = b.mul(fields["blocks"], b.i64(kernel.block_channels))
         if kernel.tail:
-            group_lanes = b.sub(group_lanes, b.int(kernel.block_channels - tail_lanes))
+            group_lanes = b.sub(group_lanes, b.i64(kernel.block_channels - tail_lanes))
         lanes_before = b.mul(self.task.group, group_lanes)
-        filters = b.at(fields.pointer("filters"), b.mul(b.mul(lanes_before, rows), b.int(size)))
-        bias = b.at(fields.pointer("bias"), b.mul(lanes_before, b.int(size)))
-        main_end = b.minimum(high, b.sub(fields["blocks"], b.int(1))) if kernel.tail else high
+        filters = b.at(fields.pointer("filters"), b.mul(b.mul(lanes_before, rows), b.i64(size)))
+        bias = b.at(fields.pointer("bias"), b.mul(lanes_before, b.i64(size)))
 
         def call(block: Value, vectors: int) -> None:
-            channel = b.mul(block, b.int(kernel.block_channels))
-            offset = b.mul(b.sub(block, low), b.int(kernel.block_channels * size))
+            channel = b.mul(block, b.i64(kernel.block_channels))
+            offset = b.mul(b.sub(block, low), b.i64(kernel.block_channels * size))
             b.call(
                 _emit_block(b.module, self.target, kernel, vectors),
                 [
                     b.at(filters, b.mul(block, block_bytes)),
-                    b.at(bias, b.mul(channel, b.int(size))),
+                    b.at(bias, b.mul(channel, b.i64(size))),
                     table,
                     count,
                     *runs,
@@ -208,18 +167,14 @@ class _Box:
                 ],
             )
 
-        with b.loop(low, main_end) as block:
-            call(block, kernel.vectors)
-        if kernel.tail:
-            with b.if_then(b.icmp_signed("==", high, fields["blocks"])):
-                call(b.sub(fields["blocks"], b.int(1)), kernel.tail)
+        each_block(b, fields, (low, high), kernel.vectors, kernel.tail, call)
 
 
 _ARGUMENTS = [PTR, PTR, PTR, I64, PTR, I64, I64, I64, I64]
 
 
 def _emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int) -> ir.Function:
-    """``block(filters, bias, table, count, runs, run_count, group, valid, offset)``: all tiles of a block."""
+    """``block(filters, bias, table, count, runs, run_count, group, valid, offset)``: its tiles."""
     name = f"block_{vectors}"
     if name in module.globals:
         return module.globals[name]
@@ -227,18 +182,21 @@ def _emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: in
     made = function(module, name, _ARGUMENTS)
     b = Builder(made, fma=target.fma)
     filters, bias, table, count, *rest = made.args
-    whole = b.sub(count, b.srem(count, b.int(kernel.pixels)))
+    whole = b.sub(count, b.srem(count, b.i64(kernel.pixels)))
 
     def call(height: int, first: Value) -> None:
-        b.call(tiles[height], [filters, bias, b.at(table, b.mul(first, b.int(16))), *rest])
+        b.call(tiles[height], [filters, bias, b.at(table, b.mul(first, b.i64(16))), *rest])
 
-    with b.loop(b.int(0), whole, kernel.pixels) as first:
-        call(kernel.pixels, first)
     # The rest goes to the lowest tile that holds it; a tile's surplus repeats the last pixel.
     left = b.sub(count, whole)
-    for height, below in zip(kernel.heights, (*kernel.heights[1:], 0), strict=True):
+    half = kernel.heights[1] if len(kernel.heights) > 1 else 0
+    full = b.icmp_signed(">", left, b.i64(half))
+    end = b.add(whole, b.select(full, b.i64(kernel.pixels), b.i64(0)))
+    with b.loop(b.i64(0), end, kernel.pixels) as first:
+        call(kernel.pixels, first)
+    for height, below in zip(kernel.heights[1:], (*kernel.heights[2:], 0), strict=True):
         fits = b.and_(
-            b.icmp_signed("<=", left, b.int(height)), b.icmp_signed(">", left, b.int(below))
+            b.icmp_signed("<=", left, b.i64(height)), b.icmp_signed(">", left, b.i64(below))
         )
         with b.if_then(fits):
             call(height, whole)
@@ -250,42 +208,51 @@ def _emit_tile(
     module: ir.Module, target: Target, kernel: Channels, pixels: int, vectors: int
 ) -> ir.Function:
     """One register tile: `pixels` listed addresses by `vectors` vectors of output channels."""
+    # The full tile is inlined into the loop over tiles; the rests are rare.
     made = function(
-        module, f"tile_{pixels}x{vectors}", [PTR, PTR, PTR, PTR, I64, I64, I64, I64]
+        module,
+        f"tile_{pixels}x{vectors}",
+        [PTR, PTR, PTR, PTR, I64, I64, I64, I64],
+        inline=pixels == kernel.pixels,
     )
     b = Builder(made, fma=target.fma)
     filters, bias, table, run_list, run_count, group, valid, offset = made.args
     wide, lanes, size = kernel.wide, kernel.lanes, kernel.wide.bytes
-    kind = ir.VectorType(wide.wide, lanes)
+    kind = ir.VectorType(number(wide), lanes)
     width = vectors * lanes * size
-    x = [b.read(b.at(table, b.int(16 * p)), PTR) for p in range(pixels)]
+    x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
     zero = b.splat_constant(kind, 0.0)
     sums = [[Slot(b, kind) for _ in range(vectors)] for _ in range(pixels)]
 
     def step(places: list[Value], weights: Value, channel: Value, ahead: int) -> None:
         """Add the products of one input channel."""
         taps = [
-            b.load(b.at(weights, b.int(ahead * width + v * lanes * size)), align=4 * lanes, typ=kind)
+            b.load(
+                b.at(weights, b.i64(ahead * width + v * lanes * size)), align=4 * lanes, typ=kind
+            )
             for v in range(vectors)
         ]
         for place, row in zip(places, sums, strict=True):
-            element = b.at(b.at(place, channel), b.int(ahead * size))
-            value = b.splat(b.load(element, align=1, typ=wide.wide), lanes)
+            element = b.at(b.at(place, channel), b.i64(ahead * size))
+            value = b.splat(b.load(element, align=1, typ=number(wide)), lanes)
             for total, weight in zip(row, taps, strict=True):
                 total.set(b.multiply_add(value, weight, total.get()))
 
     def run(entry: dict[str, Value]) -> None:
         places = [b.at(place, entry["input"]) for place in x]
-        weights = Slot(b, PTR, b.at(filters, b.mul(entry["row"], b.int(width))))
-        end = b.mul(entry["count"], b.int(size))
-        channel = Slot(b, I64, b.int(0))
+        weights = Slot(b, PTR, b.at(filters, b.mul(entry["row"], b.i64(width))))
+        end = b.mul(entry["count"], b.i64(size))
+        channel = Slot(b, I64, b.i64(0))
+
+        def below(stop: Value) -> Value:
+            return b.icmp_signed("<", channel.get(), stop)
+
         for unroll in (_UNROLL, 1):
-            stop = b.sub(end, b.int((unroll - 1) * size))
-            with b.repeat(lambda stop=stop: b.icmp_signed("<", channel.get(), stop)):
+            with b.repeat(partial(below, b.sub(end, b.i64((unroll - 1) * size)))):
                 for ahead in range(unroll):
                     step(places, weights.get(), channel.get(), ahead)
-                weights.set(b.at(weights.get(), b.int(unroll * width)))
-                channel.add(b.int(unroll * size))
+                weights.set(b.at(weights.get(), b.i64(unroll * width)))
+                channel.add(b.i64(unroll * size))
 
     accumulate(b, Runs(run_list, run_count, group), [s for r in sums for s in r], run, zero)
     _store(b, kernel, sums, bias, table, valid, offset)
@@ -304,10 +271,10 @@ def _store(
 ) -> None:
     """Add the bias and store; of the last block only the lanes that are channels."""
     lanes, size = kernel.lanes, kernel.wide.bytes
-    kind = ir.VectorType(kernel.wide.wide, lanes)
+    kind = ir.VectorType(number(kernel.wide), lanes)
     vectors = len(sums[0])
-    full = b.icmp_signed(">=", valid, b.int(vectors * lanes))
-    steps = [b.int(v * lanes * size) for v in range(vectors)]
+    full = b.icmp_signed(">=", valid, b.i64(vectors * lanes))
+    steps = [b.i64(v * lanes * size) for v in range(vectors)]
     for row in sums:
         for total, step in zip(row, steps, strict=True):
             total.set(b.fadd(total.get(), b.load(b.at(bias, step), align=4 * lanes, typ=kind)))
@@ -316,7 +283,7 @@ def _store(
             with branch:
                 masks = [b.below(valid, lanes, v * lanes) for v in range(vectors)] if masked else []
                 for pixel, row in enumerate(sums):
-                    y = b.at(b.read(b.at(table, b.int(16 * pixel + 8)), PTR), offset)
+                    y = b.at(b.read(b.at(table, b.i64(16 * pixel + 8)), PTR), offset)
                     for v, total in enumerate(row):
                         place = b.at(y, steps[v])
                         if masked:

@@ -10,8 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from convt.kernels.builder import I64, PTR, Builder, Slot, function
-from convt.kernels.elements import Element
+from convt.kernels.builder import I64, PTR, Builder, function
+from convt.kernels.elements import load, store
+from convt.kernels.keys import Element
 from convt.target import Target
 
 __all__ = ["emit_copy", "transpose"]
@@ -31,20 +32,20 @@ def emit_copy(
         return module.globals[name]
     made = function(module, name, [PTR, I64, I64, PTR, I64, I64, I64, I64])
     b = Builder(made, fma=target.fma)
-    lanes = target.lanes(source.wide_bytes)
+    lanes = target.lanes(source.wide.bytes)
     src, si, sj, dst, di, dj, ni, nj = made.args
     # Dense in the destination along j: swap the axes where it is i.
     swap = b.and_(
-        b.icmp_signed("==", di, b.int(destination.bytes)),
-        b.icmp_signed("!=", dj, b.int(destination.bytes)),
+        b.icmp_signed("==", di, b.i64(destination.bytes)),
+        b.icmp_signed("!=", dj, b.i64(destination.bytes)),
     )
     si, sj = b.select(swap, sj, si), b.select(swap, si, sj)
     di, dj = b.select(swap, dj, di), b.select(swap, di, dj)
     ni, nj = b.select(swap, nj, ni), b.select(swap, ni, nj)
     copy = _Copy(b, target.half, source, destination, lanes, src, si, sj, dst, di, dj)
-    dense = b.icmp_signed("==", dj, b.int(destination.bytes))
-    rows = b.and_(dense, b.icmp_signed("==", sj, b.int(source.bytes)))
-    columns = b.and_(dense, b.icmp_signed("==", si, b.int(source.bytes)))
+    dense = b.icmp_signed("==", dj, b.i64(destination.bytes))
+    rows = b.and_(dense, b.icmp_signed("==", sj, b.i64(source.bytes)))
+    columns = b.and_(dense, b.icmp_signed("==", si, b.i64(source.bytes)))
     with b.if_else(rows) as (along, otherwise):
         with along:
             copy.rows(ni, nj)
@@ -52,7 +53,7 @@ def emit_copy(
             with across:
                 copy.blocks(ni, nj)
             with scattered:
-                copy.scalars(b.int(0), ni, b.int(0), nj)
+                copy.scalars(b.i64(0), ni, b.i64(0), nj)
     b.ret_void()
     return made
 
@@ -78,12 +79,12 @@ class _Copy:
         return self.b.at(self.dst, self.b.dot((i, self.di), (j, self.dj)))
 
     def _move(self, i: Value, j: Value, lanes: int) -> None:
-        value = self.source.load(self.b, self._from(i, j), lanes, self.half)
-        self.destination.store(self.b, value, self._to(i, j), lanes, self.half)
+        value = load(self.b, self.source, self._from(i, j), lanes, half=self.half)
+        store(self.b, self.destination, value, self._to(i, j), lanes, half=self.half)
 
     def _whole(self, count: Value) -> Value:
         """`count` rounded down to whole vectors."""
-        return self.b.and_(count, self.b.int(-self.lanes))
+        return self.b.and_(count, self.b.i64(-self.lanes))
 
     def scalars(self, i0: Value, i1: Value, j0: Value, j1: Value) -> None:
         with self.b.loop(i0, i1) as i, self.b.loop(j0, j1) as j:
@@ -91,29 +92,29 @@ class _Copy:
 
     def rows(self, ni: Value, nj: Value) -> None:
         b, whole = self.b, self._whole(nj)
-        with b.loop(b.int(0), ni) as i:
-            with b.loop(b.int(0), whole, self.lanes) as j:
+        with b.loop(b.i64(0), ni) as i:
+            with b.loop(b.i64(0), whole, self.lanes) as j:
                 self._move(i, j, self.lanes)
             with b.loop(whole, nj) as j:
                 self._move(i, j, 1)
 
     def blocks(self, ni: Value, nj: Value) -> None:
         b, wi, wj = self.b, self._whole(ni), self._whole(nj)
-        with b.loop(b.int(0), wi, self.lanes) as i:
-            with b.loop(b.int(0), wj, self.lanes) as j:
+        with b.loop(b.i64(0), wi, self.lanes) as i:
+            with b.loop(b.i64(0), wj, self.lanes) as j:
                 self._block(i, j)
-            self.scalars(i, b.add(i, b.int(self.lanes)), wj, nj)
-        self.scalars(wi, ni, b.int(0), nj)
+            self.scalars(i, b.add(i, b.i64(self.lanes)), wj, nj)
+        self.scalars(wi, ni, b.i64(0), nj)
 
     def _block(self, i: Value, j: Value) -> None:
         b, half = self.b, self.half
         place, rows = self._from(i, j), []
         for _ in range(self.lanes):
-            rows.append(self.source.load(b, place, self.lanes, half))
+            rows.append(load(b, self.source, place, self.lanes, half=half))
             place = b.at(place, self.sj)
         place = self._to(i, j)
         for row in transpose(b, rows):
-            self.destination.store(b, row, place, self.lanes, half)
+            store(b, self.destination, row, place, self.lanes, half=half)
             place = b.at(place, self.di)
 
 

@@ -9,18 +9,33 @@ to a slab that is unpacked at the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 from llvmlite import ir
 
 from convt.kernels.builder import I64, PTR, Builder, Slot
 from convt.kernels.copy import emit_copy
-from convt.kernels.elements import Element
+from convt.kernels.elements import number
+from convt.kernels.keys import Channels, Element, Rows
 from convt.kernels.record import CHUNK, SEGMENT, TAP, slot
 from convt.target import Target
 
-__all__ = ["Family", "Fields", "Task", "View", "emit_run", "row"]
+__all__ = [
+    "Compute",
+    "Fields",
+    "Task",
+    "View",
+    "each_block",
+    "emit_run",
+    "row",
+    "segment",
+    "segments",
+    "tap",
+    "tasks",
+]
 
 Value = Any
 _SPATIAL = ("d", "h", "w")
@@ -44,7 +59,7 @@ class Fields:
 
 def row(b: Builder, table: Value, index: Value, names: tuple[str, ...]) -> dict[str, Value]:
     """Row number `index` of a table of integers, by the names of its columns."""
-    place = b.at(table, b.mul(index, b.int(8 * len(names))))
+    place = b.at(table, b.mul(index, b.i64(8 * len(names))))
     return {name: b.word(place, column) for column, name in enumerate(names)}
 
 
@@ -72,39 +87,39 @@ class Task(NamedTuple):
     chunks: dict[str, dict[str, Value]]  # a row of the chunk table for each axis
 
 
-class Family(Protocol):
-    """What the driver asks of a kernel family."""
-
-    source: Element | None  # element type of a packed input; None: read in place
-    destination: Element | None  # element type of an unpacked output; None: written in place
-    wide: Element  # element type of the sums, the packed filters and the slabs
-    rows: bool  # slabs are dense along the width, not along the channels
-    block_channels: int  # output channels in a block
-
-    def compute(
-        self, b: Builder, target: Target, fields: Fields, task: Task, x: View, y: View, scratch: Value
-    ) -> None: ...
+Compute: TypeAlias = "Callable[[Builder, Fields, Task, View, View, Value], None]"
 
 
-def emit_run(module: ir.Module, target: Target, family: Family) -> None:
-    """Define ``run(record, workspace)``: take and compute tasks until none is left."""
+def emit_run(module: ir.Module, target: Target, family: Channels | Rows, compute: Compute) -> str:
+    """Define ``run(record, workspace)``: take and compute tasks until none is left.
+
+    ``compute(b, fields, task, x, y, scratch)`` emits the family's own part.
+    """
     run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
     b = Builder(run, fma=target.fma)
     record, scratch = run.args
     fields = Fields(b, record)
-    number = Slot(b, I64)
-
-    def more() -> Value:
-        number.set(b.atomic_rmw("add", fields.place("next"), b.int(1), "monotonic"))
-        return b.icmp_signed("<", number.get(), fields["tasks"])
-
-    with b.repeat(more):
-        task = _decode(b, fields, number.get())
+    with tasks(b, fields) as index:
+        task = _decode(b, fields, index)
         driver = _Driver(b, target, family, fields, task, scratch)
         x, y = driver.input(), driver.output()
-        family.compute(b, target, fields, task, x, y, scratch)
+        compute(b, fields, task, x, y, scratch)
         driver.finish(y)
     b.ret_void()
+    return str(module)
+
+
+@contextmanager
+def tasks(b: Builder, fields: Fields) -> Iterator[Value]:
+    """Take the number of one task after another until none is left; threads share the counter."""
+    taken = Slot(b, I64)
+
+    def more() -> Value:
+        taken.set(b.atomic_rmw("add", fields.place("next"), b.i64(1), "monotonic"))
+        return b.icmp_signed("<", taken.get(), fields["tasks"])
+
+    with b.repeat(more):
+        yield taken.get()
 
 
 def _decode(b: Builder, fields: Fields, number: Value) -> Task:
@@ -134,7 +149,7 @@ def _decode(b: Builder, fields: Fields, number: Value) -> Task:
 class _Driver:
     b: Builder
     target: Target
-    family: Family
+    family: Channels | Rows
     fields: Fields
     task: Task
     scratch: Value
@@ -174,7 +189,7 @@ class _Driver:
     def _out_channels(self) -> tuple[Value, Value]:
         """First output channel of the task, counted over all groups, and how many there are."""
         b, fields = self.b, self.fields
-        width = b.int(self.family.block_channels)
+        width = b.i64(self.family.block_channels)
         low, high = (b.mul(block, width) for block in self.task.blocks)
         count = b.sub(b.minimum(high, fields["out_channels"]), low)
         return b.add(b.mul(self.task.group, fields["out_channels"]), low), count
@@ -188,7 +203,7 @@ class _Driver:
         """A dense array of the task's region in the workspace, indexed like the whole one."""
         b, chunks = self.b, self.task.chunks
         size = {axis: b.sub(chunks[axis][end], chunks[axis][first]) for axis in _SPATIAL}
-        item = b.int(self.family.wide.bytes)
+        item = b.i64(self.family.wide.bytes)
         if self.family.rows:
             w, c = item, b.mul(size["w"], item)
             h = b.mul(c, channels)
@@ -198,7 +213,8 @@ class _Driver:
         d = b.mul(h, size["h"])
         n = b.mul(d, size["d"])
         origin = b.dot(
-            (self.task.batch[0], n), *((chunks[a][first], s) for a, s in zip("dhw", (d, h, w), strict=True))
+            (self.task.batch[0], n),
+            *((chunks[a][first], s) for a, s in zip("dhw", (d, h, w), strict=True)),
         )
         base = b.at(self.scratch, b.sub(self.fields[place], origin))
         return View(base, n, d, h, w, c)
@@ -225,7 +241,7 @@ class _Driver:
             b.icmp_signed("==", source.h, b.mul(source.w, width)),
             b.icmp_signed("==", target.h, b.mul(target.w, width)),
         )
-        rows = b.select(dense, b.sub(h1, h0), b.int(1))
+        rows = b.select(dense, b.sub(h1, h0), b.i64(1))
         pixels = b.mul(rows, width)
         with b.loop(*self.task.batch) as n, b.loop(d0, d1) as d, b.loop(h0, h1, rows) as h:
             b.call(
@@ -248,20 +264,38 @@ class _Driver:
         assert self.family.source is not None
         copy = emit_copy(b.module, self.target, self.family.source, self.family.wide)
         w0, w1 = chunks["w"]["in_first"], chunks["w"]["in_end"]
-        low = b.minimum(b.maximum(w0, b.int(0)), w1)
+        low = b.minimum(b.maximum(w0, b.i64(0)), w1)
         high = b.maximum(b.minimum(w1, self.fields["in_w"]), low)
         bounds = [(chunks[a]["in_first"], chunks[a]["in_end"]) for a in ("d", "h")]
         with b.loop(*self.task.batch) as n, b.loop(*bounds[0]) as d, b.loop(*bounds[1]) as h:
             place = slab.at(b, n=n, d=d, h=h)
-            with b.loop(b.int(0), channels) as c:
+            with b.loop(b.i64(0), channels) as c:
                 line = b.at(place, b.mul(c, slab.c))
                 for start, stop in ((w0, low), (high, w1)):
                     with b.loop(start, stop) as w:
-                        zero = ir.Constant(self.family.wide.wide, 0.0)
+                        zero = ir.Constant(number(self.family.wide), 0.0)
                         b.store(zero, b.at(line, b.mul(w, slab.w)))
             arguments = [source.at(b, n=n, d=d, h=h, w=low), source.c, source.w]
             arguments += [b.at(place, b.mul(low, slab.w)), slab.c, slab.w]
             b.call(copy, [*arguments, channels, b.sub(high, low)])
+
+
+def each_block(
+    b: Builder,
+    fields: Fields,
+    blocks: tuple[Value, Value],
+    size: int,
+    tail: int,
+    emit: Callable[[Value, int], None],
+) -> None:
+    """Call ``emit(block, size)`` in a loop over `blocks`, and with `tail` for a group's last one if not 0."""
+    low, high = blocks
+    last = b.sub(fields["blocks"], b.i64(1))
+    with b.loop(low, b.minimum(high, last) if tail else high) as block:
+        emit(block, size)
+    if tail:
+        with b.if_then(b.icmp_signed("==", high, fields["blocks"])):
+            emit(last, tail)
 
 
 def segments(b: Builder, task: Task, axis: str) -> Any:
@@ -271,8 +305,10 @@ def segments(b: Builder, task: Task, axis: str) -> Any:
 
 
 def segment(b: Builder, fields: Fields, axis: str, index: Value) -> dict[str, Value]:
+    """A row of the segment table of `axis`."""
     return row(b, fields.pointer(f"segments_{axis}"), index, SEGMENT)
 
 
 def tap(b: Builder, fields: Fields, axis: str, index: Value) -> dict[str, Value]:
+    """A row of the tap table of `axis`."""
     return row(b, fields.pointer(f"taps_{axis}"), index, TAP)

@@ -7,17 +7,16 @@ added to the total. The order depends on the problem alone: not on threads, tile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from convt.kernels.builder import I64, Builder, Slot
+from convt.kernels.builder import I1, I64, Builder, Slot
 from convt.kernels.driver import Fields, row
 from convt.kernels.record import RUN
 
-__all__ = ["Runs", "accumulate", "write_runs"]
+__all__ = ["RunList", "Runs", "accumulate"]
 
 Value = Any
 
@@ -30,26 +29,34 @@ class Runs(NamedTuple):
     group: Value
 
 
-@contextmanager
-def write_runs(b: Builder, fields: Fields, place: Value) -> Iterator[tuple[Callable[..., None], Slot]]:
-    """Yields ``add(input_offset, tap)``, which lists one tap's runs at `place`, and their count."""
-    count = Slot(b, I64, b.int(0))
-    channels, length = fields["in_channels"], fields["run_channels"]
-    channel_bytes = fields["x_c"]
+class RunList:
+    """Lists the runs of a box of outputs, tap by tap, at `place`.
 
-    def add(offset: Value, tap: Value, stride: Value | None = None) -> None:
-        with b.loop(b.int(0), channels, length) as first:
-            entry = b.at(place, b.mul(count.get(), b.int(8 * len(RUN))))
+    `stride` is from one input channel to the next, in bytes.
+    """
+
+    def __init__(self, b: Builder, fields: Fields, place: Value, stride: Value) -> None:
+        self._b, self._fields, self._place, self._stride = b, fields, place, stride
+        self._count = Slot(b, I64, b.i64(0))
+
+    def add(self, offset: Value, tap: Value) -> None:
+        """The runs of one `tap`, which reads `offset` bytes from the place of the output."""
+        b = self._b
+        channels, length = self._fields["in_channels"], self._fields["run_channels"]
+        with b.loop(b.i64(0), channels, length) as first:
+            entry = b.at(self._place, b.mul(self._count.get(), b.i64(8 * len(RUN))))
             values = (
-                b.add(offset, b.mul(first, channel_bytes if stride is None else stride)),
+                b.add(offset, b.mul(first, self._stride)),
                 b.add(b.mul(tap, channels), first),
                 b.minimum(length, b.sub(channels, first)),
             )
             for position, value in enumerate(values):
-                b.store(value, b.at(entry, b.int(8 * position)), align=8)
-            count.add(b.int(1))
+                b.store(value, b.at(entry, b.i64(8 * position)), align=8)
+            self._count.add(b.i64(1))
 
-    yield add, count
+    def runs(self) -> Runs:
+        """The list so far."""
+        return Runs(self._place, self._count.get(), self._fields["flush_runs"])
 
 
 def accumulate(
@@ -60,18 +67,29 @@ def accumulate(
     zero: ir.Constant,
 ) -> None:
     """Leave the total of all runs in `sums`; `body` adds one run's products to them."""
-    totals = [Slot(b, zero.type, zero) for _ in sums]
-    index = Slot(b, I64, b.int(0))
-    for total in sums:
-        total.set(zero)
-    with b.repeat(lambda: b.icmp_signed("<", index.get(), runs.count)):
-        end = b.minimum(runs.count, b.add(index.get(), runs.group))
-        for part in sums:
-            part.set(zero)
-        with b.repeat(lambda: b.icmp_signed("<", index.get(), end)):
-            body(row(b, runs.list, index.get(), RUN))
-            index.add(b.int(1))
-        for total, part in zip(totals, sums, strict=True):
-            total.set(b.fadd(total.get(), part.get()))
-    for total, part in zip(totals, sums, strict=True):
-        part.set(total.get())
+    # Totals are kept only where there is more than one group: a single one costs nothing extra.
+    totals = [Slot(b, zero.type) for _ in sums]
+    index = Slot(b, I64, b.i64(0))
+    first = Slot(b, I1, ir.Constant(I1, 1))
+    again, done = b.append_basic_block("group"), b.append_basic_block("summed")
+    b.branch(again)
+    b.position_at_end(again)
+    for part in sums:
+        part.set(zero)
+    end = b.minimum(runs.count, b.add(index.get(), runs.group))
+    with b.repeat(lambda: b.icmp_signed("<", index.get(), end)):
+        body(row(b, runs.list, index.get(), RUN))
+        index.add(b.i64(1))
+    more = b.icmp_signed("<", index.get(), runs.count)
+    with b.if_then(b.or_(more, b.not_(first.get()))):
+        with b.if_else(first.get()) as (starts, continues):
+            with starts:
+                for total, part in zip(totals, sums, strict=True):
+                    total.set(part.get())
+            with continues:
+                for total, part in zip(totals, sums, strict=True):
+                    part.set(b.fadd(total.get(), part.get()))
+                    total.set(part.get())
+        first.set(ir.Constant(I1, 0))
+    b.cbranch(more, again, done)
+    b.position_at_end(done)

@@ -1,0 +1,153 @@
+"""What kernels there are: frozen keys, each spelling everything that its code depends on.
+
+A planner makes keys, ``jit`` compiles what ``convt.kernels.emit`` makes of them; this file knows no
+instruction, so that planning loads no compiler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["Channels", "Element", "Kernel", "PackFilters", "Rows", "WidthTap"]
+
+_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element type in memory: "f16", "bf16", "f32" or "f64", in native byte order or swapped."""
+
+    code: str
+    swapped: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return _BYTES[self.code]
+
+    @property
+    def wide(self) -> Element:
+        """The type that sums are kept in."""
+        return Element("f64" if self.code == "f64" else "f32")
+
+    @property
+    def name(self) -> str:
+        return self.code + ("x" if self.swapped else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Lanes over output channels; see kernels/channels.py."""
+
+    wide: Element  # element type of the sums
+    lanes: int  # output channels in a vector
+    pixels: int  # pixels in a tile
+    vectors: int  # vectors of output channels in a tile
+    tail: int  # vectors in the last block of output channels; 0: it is like the others
+    source: Element | None = None  # element type of a packed input; None: read in place
+    destination: Element | None = None  # element type of an unpacked output; None: written in place
+    stream: bool = False  # store past the caches
+
+    family = "channels"
+    rows = False
+
+    @property
+    def block_channels(self) -> int:
+        return self.lanes * self.vectors
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Tile heights that code is emitted for, largest first: rests after whole tiles use the others."""
+        return tuple(sorted({self.pixels, -(-self.pixels // 2), 2, 1}, reverse=True))
+
+    @property
+    def name(self) -> str:
+        tile = f"{self.pixels}x{self.block_channels}"
+        tail = f"t{self.tail * self.lanes}" if self.tail else ""
+        read = f"_from_{self.source.name}" if self.source else ""
+        write = f"_to_{self.destination.name}" if self.destination else ""
+        stream = "_stream" if self.stream else ""
+        return f"{self.wide.name}_channels_{tile}{tail}_l{self.lanes}{read}{write}{stream}"
+
+
+@dataclass(frozen=True, slots=True)
+class WidthTap:
+    """A kernel column as a tile sees it: which phase it adds to, and from which input column."""
+
+    index: int
+    phase: int  # of the outputs stride * j + phase
+    shift: int  # it reads the input at j + shift
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Lanes over the width; see kernels/rows.py."""
+
+    wide: Element  # element type of the sums
+    lanes: int  # columns in a vector
+    vectors: int  # vectors of columns of one phase in a tile
+    channels: int  # output channels in a tile
+    tail: int  # output channels in the last block; 0: it is like the others
+    kernel: int  # taps of the width
+    stride: int
+    dilation: int
+    pad: int  # the width's padding before, modulo the stride
+    source: Element  # element type of the caller's input
+    destination: Element | None = None  # element type of an unpacked output; None: written in place
+    stream: bool = False  # store past the caches
+
+    family = "rows"
+    rows = True
+
+    @property
+    def block_channels(self) -> int:
+        return self.channels
+
+    @property
+    def columns(self) -> int:
+        """Columns of one phase in a tile."""
+        return self.lanes * self.vectors
+
+    @property
+    def taps(self) -> tuple[WidthTap, ...]:
+        """The taps of the width, by shift."""
+        found = []
+        for index in range(self.kernel):
+            phase = (self.dilation * index - self.pad) % self.stride
+            shift = (phase + self.pad - self.dilation * index) // self.stride
+            found.append(WidthTap(index, phase, shift))
+        return tuple(sorted(found, key=lambda tap: (tap.shift, tap.phase)))
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The least and the greatest shift."""
+        shifts = [tap.shift for tap in self.taps]
+        return min(shifts), max(shifts)
+
+    @property
+    def name(self) -> str:
+        tail = f"t{self.tail}" if self.tail else ""
+        tile = f"{self.channels}{tail}x{self.columns}_l{self.lanes}"
+        width = f"k{self.kernel}s{self.stride}d{self.dilation}p{self.pad}"
+        write = f"_to_{self.destination.name}" if self.destination else ""
+        stream = "_stream" if self.stream else ""
+        return f"{self.wide.name}_rows_{tile}_{width}_from_{self.source.name}{write}{stream}"
+
+
+@dataclass(frozen=True, slots=True)
+class PackFilters:
+    """Filters in the order that a family reads them; see kernels/filters.py."""
+
+    wide: Element  # element type of the packed filters
+    source: Element  # element type of the caller's filters
+    block: int  # output channels in a block
+    tail: int  # output channels in the last block of a group; 0: it is like the others
+    rows: bool = False  # the taps of the width lie within an input channel
+
+    @property
+    def name(self) -> str:
+        order = "r" if self.rows else ""
+        return f"{self.wide.name}_filters_b{self.block}t{self.tail}{order}_from_{self.source.name}"
+
+
+Kernel: TypeAlias = Channels | Rows | PackFilters
