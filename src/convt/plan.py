@@ -20,7 +20,8 @@ from convt.target import Target
 __all__ = ["Access", "Chunk", "Plan", "make_plan"]
 
 _CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
-_RUN = 256  # products in one chain of additions; see kernels/sums.py
+_RUN = 256  # products of one tap in one chain of additions, at most; see kernels/sums.py
+_GROUP = 128  # products that chains of several taps may add up to: longer ones cost accuracy
 _PIXELS = 240  # pixels whose addresses are listed at a time: their input stays in the first caches
 _PHASE_PIXELS = (
     96  # pixels of a phase in a task, so that filters read from afar are used often enough
@@ -155,7 +156,7 @@ def make_plan(
         blocks=blocks,
         block_step=region.blocks,
         run_channels=run,
-        flush_runs=max(_RUN // (run * spread), 1),
+        flush_runs=max(_GROUP // (run * spread), 1),
         pixel_block=pixel_block,
         packed_filters=prod(spec.kernel) * in_channels * spec.groups * group_lanes,
         packed_lanes=group_lanes * spec.groups,
@@ -322,7 +323,7 @@ def _spread(kernel: Channels | Rows) -> int:
 
 
 def _block(vectors: int) -> tuple[int, int]:
-    """Vectors of output channels in a block, and in the last where it differs: two, and three of an odd count."""
+    """Vectors of output channels in a block, and in the last one where it differs."""
     if vectors <= 3:
         return max(vectors, 1), 0
     return 2, 3 if vectors % 2 else 0

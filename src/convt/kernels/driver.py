@@ -54,7 +54,7 @@ class Fields:
         return self._b.inttoptr(self[name], PTR)
 
     def place(self, name: str) -> Value:
-        return self._b.at(self._record, self._b.int(8 * slot(name)))
+        return self._b.at(self._record, self._b.i64(8 * slot(name)))
 
 
 def row(b: Builder, table: Value, index: Value, names: tuple[str, ...]) -> dict[str, Value]:
@@ -288,7 +288,7 @@ def each_block(
     tail: int,
     emit: Callable[[Value, int], None],
 ) -> None:
-    """Call ``emit(block, size)`` in a loop over `blocks`, and with `tail` for a group's last one if not 0."""
+    """Call ``emit(block, size)`` in a loop over `blocks`, and for a group's last of size `tail`, if not 0."""
     low, high = blocks
     last = b.sub(fields["blocks"], b.i64(1))
     with b.loop(low, b.minimum(high, last) if tail else high) as block:
