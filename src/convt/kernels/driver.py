@@ -288,7 +288,7 @@ def each_block(
     tail: int,
     emit: Callable[[Value, int], None],
 ) -> None:
-    """Call ``emit(block, size)`` in a loop over `blocks`, and for a group's last of size `tail`, if not 0."""
+    """Call ``emit(block, size)`` in a loop over `blocks`, and for a last one of size `tail`."""
     low, high = blocks
     last = b.sub(fields["blocks"], b.i64(1))
     with b.loop(low, b.minimum(high, last) if tail else high) as block:

@@ -7,7 +7,7 @@ instruction, so that planning loads no compiler.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, Protocol
 
 __all__ = ["Channels", "Element", "Kernel", "PackFilters", "Rows", "WidthTap"]
 
@@ -48,8 +48,9 @@ class Channels:
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
 
-    family = "channels"
-    rows = False
+    emitter: ClassVar[str] = "convt.kernels.channels"
+    family: ClassVar[str] = "channels"
+    rows: ClassVar[bool] = False  # slabs are dense along the width, not along the channels
 
     @property
     def block_channels(self) -> int:
@@ -96,8 +97,9 @@ class Rows:
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
 
-    family = "rows"
-    rows = True
+    emitter: ClassVar[str] = "convt.kernels.rows"
+    family: ClassVar[str] = "rows"
+    rows: ClassVar[bool] = True
 
     @property
     def block_channels(self) -> int:
@@ -144,10 +146,20 @@ class PackFilters:
     tail: int  # output channels in the last block of a group; 0: it is like the others
     rows: bool = False  # the taps of the width lie within an input channel
 
+    emitter: ClassVar[str] = "convt.kernels.filters"
+
     @property
     def name(self) -> str:
         order = "r" if self.rows else ""
         return f"{self.wide.name}_filters_b{self.block}t{self.tail}{order}_from_{self.source.name}"
 
 
-Kernel: TypeAlias = Channels | Rows | PackFilters
+class Kernel(Protocol):
+    """What can be compiled."""
+
+    emitter: ClassVar[str]  # the module whose ``emit(kernel, target)`` makes its text
+
+    @property
+    def name(self) -> str:
+        """The key, spelt out."""
+        ...
