@@ -220,7 +220,10 @@ def test_files_that_are_missing_or_broken_name_themselves(
         f"{tmp_path / 'no'}: no such folder"
     )
     assert fails("apply", cube, "-f", "nearest", "-s", 2, "-o", tmp_path / "out.mha") == (
-        f"{tmp_path / 'out.mha'}: the name must end in .npy, .nii or .nii.gz"
+        f"{tmp_path / 'out.mha'}: the name must end in .npy or .nii or .nii.gz"
+    )
+    assert fails("apply", cube, "-f", "nearest", *call, "--preview", "p.jpg") == (
+        "p.jpg: the name must end in .png"
     )
     assert fails("apply", cube, "-f", "cubic", *call).startswith("filters must be an array, a .npy")
     assert sorted(tmp_path.iterdir()) == [bad, cube]
@@ -264,6 +267,7 @@ def test_explain_refuses(fails: Run, tmp_path: Path) -> None:
     assert fails("explain", "-i", "4x4", "-f", "3", "-s", 2).startswith("--input must be whole")
     (tmp_path / "page.html").touch()
     assert "exists already" in fails(*shapes, "--html", tmp_path / "page.html")
+    assert fails(*shapes, "--html", "page") == "page: the name must end in .html or .htm"
 
 
 def test_info(ok: Run) -> None:
@@ -284,6 +288,7 @@ def test_info_without_a_cache_folder(
 
 
 # --- demo -----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_demo(ok: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second replaces the files of the first
@@ -317,6 +322,7 @@ def test_a_missing_library_is_named(library: str) -> None:
     assert done.stderr == f'convt: the command line needs {library}: pip install "convt[cli]"\n'
 
 
+@pytest.mark.slow
 def test_exit_codes_of_the_process() -> None:
     assert process("--version").returncode == 0
     failed = process("apply", "nothing.npy")

@@ -30,6 +30,7 @@ def test_demonstrate(tmp_path: Path) -> None:
     assert imread(result.picture).ndim == 3
 
 
+@pytest.mark.slow
 def test_again_replaces_its_own_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     first = demonstrate(tmp_path, size=4)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,12 @@ def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write(tmp_path / "cube.npy", Volume(CUBE))
     assert (tmp_path / "cube.npy").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_importing_volumes_imports_none_of_the_extra() -> None:
+    code = (
+        "import sys, convt.volumes;"
+        "print({'matplotlib', 'nibabel', 'rich', 'typer', 'llvmlite'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

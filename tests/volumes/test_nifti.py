@@ -168,6 +168,21 @@ def test_axes_longer_than_nifti_1_can_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("endian", "<>")
+def test_nifti_2_is_read_and_carried_on(tmp_path: Path, suffix: str, endian: str) -> None:
+    path, fine = tmp_path / f"wide{suffix}", tmp_path / f"fine{suffix}"
+    header = nibabel.Nifti2Header(endianness=endian)
+    nibabel.save(nibabel.Nifti2Image(CUBE, AFFINE, header), path)
+    np.testing.assert_array_equal(read(path).data, CUBE)
+    write(fine, apply(path, "nearest", 2))
+    image = nibabel.load(fine)
+    assert isinstance(image, nibabel.Nifti2Image)
+    assert image.header.endianness == endian
+    assert int(image.header["sform_code"]) == 2
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[::2, ::2, ::2], CUBE)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("keep", [0, 3, 200, 350, 0.9])
 def test_truncated_files_are_named(tmp_path: Path, suffix: str, keep: float) -> None:
     path = tmp_path / f"short{suffix}"

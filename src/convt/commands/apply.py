@@ -19,13 +19,14 @@ from convt.commands.options import (
     Padding,
     Strides,
     Threads,
+    check_targets,
     integers,
     pads,
     times,
 )
 from convt.volumes import Volume
 from convt.volumes.affine import voxel_sizes
-from convt.volumes.files import check_target, replacing, suffix_of
+from convt.volumes.files import SUFFIXES, replacing, suffix_of
 from convt.volumes.preview import picture
 
 __all__ = ["apply"]
@@ -72,10 +73,7 @@ def apply(
 
     Files of 3 axes hold one channel. Whole-number voxels are computed and written as float32.
     """
-    suffix_of(output)  # refuse what can't be written before any work is done
-    for target in (output, preview):
-        if target is not None:
-            check_target(target, force=force)
+    check_targets((output, SUFFIXES), (preview, (".png",)), force=force)
     source = volumes.read(volume)
     start = perf_counter()
     result = volumes.apply(

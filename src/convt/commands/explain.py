@@ -16,10 +16,11 @@ from convt.commands.options import (
     Padding,
     Strides,
     Threads,
+    check_targets,
     integers,
     pads,
 )
-from convt.volumes.files import check_target, replacing
+from convt.volumes.files import replacing
 
 __all__ = ["explain"]
 
@@ -48,7 +49,7 @@ def explain(
     groups: Groups = 1,
     threads: Threads = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report as a web page, too.")
+        Path | None, typer.Option(metavar="HTML", help="Write the report as a web page, too.")
     ] = None,
     plot: Annotated[
         Path | None,
@@ -60,9 +61,7 @@ def explain(
 
     [bold]convt explain -i 1,4,4,4,8 -f 3,3,3,16,8 -s 2[/bold]
     """
-    for target in (html, plot):
-        if target is not None:
-            check_target(target, force=force)
+    check_targets((html, (".html", ".htm")), (plot, (".png",)), force=force)
     report = convt.explain(
         integers("--input", input),
         integers("--filters", filters),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from convt.volumes.files import check_target
 
 __all__ = [
     "DataFormat",
@@ -16,6 +19,7 @@ __all__ = [
     "Padding",
     "Strides",
     "Threads",
+    "check_targets",
     "integers",
     "pads",
     "times",
@@ -49,6 +53,16 @@ Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads that compute; default: one a processor.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+
+
+def check_targets(*targets: tuple[Path | None, tuple[str, ...]], force: bool) -> None:
+    """Refuse files that can't be written, before any work is done; each with its suffixes."""
+    for path, suffixes in targets:
+        if path is None:
+            continue
+        if not path.name.lower().endswith(suffixes):
+            raise ValueError(f"{path}: the name must end in {' or '.join(suffixes)}")
+        check_target(path, force=force)
 
 
 def integers(option: str, text: str) -> list[int]:

@@ -64,7 +64,8 @@ def carry_header(header: Any, to_input: NDArray[np.float64], ndim: int) -> Any:
 
 def _read_compressed(path: Path) -> Volume:
     with gzip.open(path, "rb") as stream:
-        wide = int.from_bytes(stream.peek(4)[:4], "little") in (540, 540 << 16)
+        size = stream.peek(4)[:4]  # of the header, in either byte order
+        wide = 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
         kind: Any = nibabel.Nifti2Image if wide else nibabel.Nifti1Image
         image = kind.from_stream(stream)
         values = _values(image)
@@ -101,7 +102,7 @@ def _image(volume: Volume) -> Any:
 
 def _widened(header: Any) -> Any:
     """``header`` as NIfTI-2, field by field: nibabel's own conversion drops the transforms."""
-    wide: Any = nibabel.Nifti2Header()  # type: ignore[no-untyped-call]
+    wide: Any = nibabel.Nifti2Header(endianness=header.endianness)  # type: ignore[no-untyped-call]
     for field in set(wide.keys()) & set(header.keys()) - {"sizeof_hdr", "magic"}:
         wide[field] = header[field]
     wide.extensions = header.extensions
