@@ -16,7 +16,7 @@ from convt.api import conv3d_transpose
 from convt.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from convt.explain import explain
+    from convt.report import explain
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "conv3d_transpose", "explain", "get_num_threads", "set_num_threads"]
@@ -25,7 +25,7 @@ __all__ = ["__version__", "conv3d_transpose", "explain", "get_num_threads", "set
 def __getattr__(name: str) -> Any:
     # The report is loaded when it is first asked for, not with every import.
     if name == "explain":
-        from convt.explain import explain
+        from convt.report import explain
 
         return explain
     raise AttributeError(f"module 'convt' has no attribute {name!r}")
