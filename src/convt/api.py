@@ -136,12 +136,12 @@ def conv3d_transpose(
             bias=b, groups=spec.groups,
         )  # fmt: skip
         return y
-    plan = _plan(spec, w, _access(spec, x, w, y), count)
+    plan = choose_plan(spec, w, access(spec, x, w, out), count)
     run.execute(plan, x, run.pack_filters(plan, w, count), b, y)
     return y
 
 
-def _plan(spec: Spec, w: Array, access: Access, threads: int) -> Plan:
+def choose_plan(spec: Spec, w: Array, access: Access, threads: int) -> Plan:
     """The plan, made for filters that are finite unless those of the call are not."""
     plan = make_plan(spec, target.host(), access, threads)
     if plan.kernel.rows and not np.isfinite(w).all():
@@ -149,17 +149,24 @@ def _plan(spec: Spec, w: Array, access: Access, threads: int) -> Plan:
     return plan
 
 
-def _access(spec: Spec, x: Array, w: Array, y: Array) -> Access:
-    """How the arrays of one call lie in memory."""
+def access(spec: Spec, x: Array, w: Array, out: Array | None) -> Access:
+    """How the arrays of one call lie in memory; None is a new, contiguous output."""
     channel, width = (4, 3) if spec.data_format == "NDHWC" else (1, 4)
     in_channels, out_channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
+    if out is None:
+        channels_dense, contiguous = spec.data_format == "NDHWC", True
+        width_dense = not channels_dense or spec.out_channels == 1
+    else:
+        channels_dense = out.strides[channel] == out.itemsize
+        width_dense = out.shape[width] <= 1 or out.strides[width] == out.itemsize
+        contiguous = out.flags.c_contiguous and out.ctypes.data % run.ALIGNMENT == 0
     return Access(
         input_swapped=not x.dtype.isnative,
         filters_swapped=not w.dtype.isnative,
         input_channels_dense=in_channels <= 1 or x.strides[channel] == x.itemsize,
-        output_channels_dense=out_channels <= 1 or y.strides[channel] == y.itemsize,
-        output_width_dense=y.shape[width] <= 1 or y.strides[width] == y.itemsize,
-        output_contiguous=y.flags.c_contiguous and y.ctypes.data % 64 == 0,
+        output_channels_dense=out_channels <= 1 or channels_dense,
+        output_width_dense=width_dense,
+        output_contiguous=contiguous,
     )
 
 

@@ -33,7 +33,7 @@ log = logging.getLogger("convt")
 _MAGIC = b"convt object 1\n"
 _OPTIMISE = 2  # LLVM's level for code generation; measured: 3 is no faster here
 
-Function = Callable[[int, int], None]
+Function = Callable[[Any, int | None], None]
 
 
 _loaded: dict[tuple[Target, str], tuple[Function, Any]] = {}

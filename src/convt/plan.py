@@ -55,9 +55,9 @@ class Chunk(NamedTuple):
     in_end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """How one problem is computed."""
+    """How one problem is computed. Equal problems share one plan, which is only equal to itself."""
 
     spec: Spec  # as posed
     computed: Spec  # as computed: `spec`, or an equal problem

@@ -6,9 +6,12 @@ compiled kernels do the rest.
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,82 +22,135 @@ from convt.kernels.record import FIELDS, slot
 from convt.plan import Plan
 from convt.threads import share
 
-__all__ = ["empty_output", "execute", "pack_filters"]
+__all__ = ["Packed", "empty_output", "execute", "pack_filters"]
 
 Array = npt.NDArray[Any]
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_LARGE = 1 << 20  # bytes from which an output is placed on a cache line, for stores past the caches
+_KEPT = 16 << 20  # bytes of workspace that a thread keeps from call to call
+_PACK_ALONE = 1 << 15  # elements up to which one thread packs filters
+
+
+class Packed(NamedTuple):
+    """A block of memory that starts on a cache line, and its address."""
+
+    array: Array
+    address: int
 
 
 def empty_output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """A new C-contiguous array that starts on a cache line; its elements are arbitrary."""
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    return _aligned(size)[:size].view(dtype).reshape(shape)
+    """A new C-contiguous array, a large one from a cache line on; its elements are arbitrary."""
+    size = prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    return _aligned(size).array.view(dtype).reshape(shape)
 
 
-def _aligned(size: int) -> npt.NDArray[np.uint8]:
-    block = np.empty(size + _ALIGNMENT, np.uint8)
-    return block[-block.ctypes.data % _ALIGNMENT :][:size]
-
-
-def pack_filters(plan: Plan, filters: Array, threads: int) -> Array:
+def pack_filters(plan: Plan, filters: Array, threads: int) -> Packed:
     """Reorder and widen `filters` as the plan's kernel reads them."""
-    wide = np.dtype(np.float64 if plan.kernel.wide.code == "f64" else np.float32)
-    packed = empty_output((plan.packed_filters,), wide)
-    if not packed.size:
+    packed = _aligned(plan.packed_filters * plan.kernel.wide.bytes)
+    if not plan.packed_filters:
         return packed
     spec = plan.computed
     filters = filters.reshape(spec.filters_shape)
-    record = _template(plan).copy()
-    record[slot("tasks")] = spec.groups * plan.blocks * spec.kernel[0]
-    record[slot("filters")] = packed.ctypes.data
-    first = slot("source")
-    record[first] = filters.ctypes.data
-    record[first + 1 : first + 6] = filters.strides
-    function = jit.load(plan.pack, plan.target)
-    address = record.ctypes.data
-    share(lambda _: function(address, 0), threads if packed.size > 1 << 15 else 1)
+    record = _record(plan)
+    record[_TASKS] = spec.groups * plan.blocks * spec.kernel[0]
+    record[_FILTERS] = packed.address
+    record[_SOURCE : _SOURCE + 6] = (_address(filters), *filters.strides)
+    function = _functions(plan)[0]
+    share(lambda: function(record, None), threads if plan.packed_filters > _PACK_ALONE else 1)
     return packed
 
 
-def execute(plan: Plan, input: Array, packed: Array, bias: Array | None, output: Array) -> None:
+def execute(plan: Plan, input: Array, packed: Packed, bias: Array | None, output: Array) -> None:
     """Compute the whole of `output` from `input` and packed filters."""
     if not output.size:
         return
-    record = _template(plan).copy()
-    wide = packed.dtype
-    lanes = empty_output((plan.packed_lanes,), wide)
-    lanes.fill(-0.0)  # the one value that changes no sum
-    if bias is not None:
-        _spread(plan, bias, lanes)
-    output = output.reshape(plan.computed.output_shape)
-    channels_last = plan.spec.data_format == "NDHWC"
-    for name, array in (("x", input), ("y", output)):
-        n, *rest = array.strides
-        strides = (n, *rest) if channels_last else (n, *rest[1:], rest[0])
-        record[slot(name)] = array.ctypes.data
-        record[slot(f"{name}_n") : slot(f"{name}_n") + 5] = strides
-    record[slot("filters")] = packed.ctypes.data
-    record[slot("bias")] = lanes.ctypes.data
-    function = jit.load(plan.kernel, plan.target)
-    threads = min(plan.threads, plan.tasks)
+    if plan.computed is not plan.spec:
+        output = output.reshape(plan.computed.output_shape)
+    lanes = _lanes(plan, bias)
+    record = _record(plan)
+    record[_X : _X + 4] = (_address(input), packed.address, lanes.address, _address(output))
+    n, *rest = input.strides
+    m, *more = output.strides
+    if plan.spec.data_format == "NCDHW":
+        rest, more = [*rest[1:], rest[0]], [*more[1:], more[0]]
+    record[_STRIDES : _STRIDES + 10] = (n, *rest, m, *more)
+    function = _functions(plan)[1]
     room = sum(plan.workspace)
-    workspace = _aligned(room * threads)
-    address, start = record.ctypes.data, workspace.ctypes.data
-    share(lambda index: function(address, start + index * room), threads)
+
+    def work() -> None:
+        workspace = _workspace(room)
+        function(record, workspace.address)
+
+    share(work, min(plan.threads, plan.tasks))
 
 
-def _spread(plan: Plan, bias: Array, lanes: Array) -> None:
-    """Lay out one bias value a lane, group by group."""
+# --- memory -------------------------------------------------------------------------------------
+def _address(array: Array) -> int:
+    return int(array.ctypes.data)
+
+
+def _aligned(size: int) -> Packed:
+    block = np.empty(size + ALIGNMENT, np.uint8)
+    address = _address(block)
+    start = -address % ALIGNMENT
+    return Packed(block[start : start + size], address + start)
+
+
+_kept = threading.local()
+
+
+def _workspace(size: int) -> Packed:
+    """Room for one call in this thread; a small one is kept for the next."""
+    if size > _KEPT:
+        return _aligned(size)
+    block: Packed | None = getattr(_kept, "block", None)
+    if block is None or block.array.size < size:
+        block = _kept.block = _aligned(size)
+    return block
+
+
+def _lanes(plan: Plan, bias: Array | None) -> Packed:
+    """One bias value a lane, group by group; -0.0, which changes no sum, where there is none."""
+    if bias is None:
+        return _no_bias(plan.packed_lanes, plan.kernel.wide.bytes)
     spec = plan.computed
+    lanes = _minus_zeros(plan.packed_lanes, plan.kernel.wide.bytes)
     channels = spec.out_channels // spec.groups
     values = np.tile(bias, spec.out_channels // plan.spec.out_channels)
-    lanes.reshape(spec.groups, -1)[:, :channels] = values.reshape(spec.groups, channels)
+    wide = lanes.array.view(np.float64 if plan.kernel.wide.code == "f64" else np.float32)
+    wide.reshape(spec.groups, -1)[:, :channels] = values.reshape(spec.groups, channels)
+    return lanes
+
+
+def _minus_zeros(count: int, item: int) -> Packed:
+    values = _aligned(count * item)
+    values.array.view(np.float64 if item == 8 else np.float32).fill(-0.0)
+    return values
+
+
+_no_bias = lru_cache(maxsize=64)(_minus_zeros)
+
+
+# --- the record of a call -----------------------------------------------------------------------
+_TASKS, _X, _FILTERS, _STRIDES, _SOURCE = map(slot, ("tasks", "x", "filters", "x_n", "source"))
+_Record = ctypes.c_int64 * len(FIELDS)
 
 
 @lru_cache(maxsize=512)
-def _template(plan: Plan) -> npt.NDArray[np.int64]:
+def _functions(plan: Plan) -> tuple[jit.Function, jit.Function]:
+    """What packs the plan's filters, and what computes."""
+    return jit.load(plan.pack, plan.target), jit.load(plan.kernel, plan.target)
+
+
+def _record(plan: Plan) -> Any:
+    """A record of `plan` for one call."""
+    return _Record.from_buffer_copy(_template(plan))
+
+
+@lru_cache(maxsize=512)
+def _template(plan: Plan) -> Any:
     """The record of every call of `plan`, but for the arrays."""
     spec = plan.computed
     offsets = [sum(plan.workspace[:part]) for part in range(4)]
@@ -126,7 +182,7 @@ def _template(plan: Plan) -> npt.NDArray[np.int64]:
         fields[f"out_{axis}"] = spec.output_size[number]
         fields[f"kernel_{axis}"] = spec.kernel[number]
         fields[f"stride_{axis}"] = spec.strides[number]
-    record = np.zeros(len(FIELDS), np.int64)
+    record = _Record()
     for name, value in fields.items():
         record[slot(name)] = value
     return record

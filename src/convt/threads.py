@@ -73,9 +73,7 @@ class _Pool:
     """Helper threads, as many as were ever asked for."""
 
     def __init__(self) -> None:
-        self.queue: SimpleQueue[
-            tuple[Callable[[int], None], int, SimpleQueue[BaseException | None]]
-        ]
+        self.queue: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]]
         self.queue = SimpleQueue()
         self.count = 0
         self.lock = threading.Lock()
@@ -89,9 +87,9 @@ class _Pool:
 
     def _serve(self) -> None:
         while True:
-            work, index, done = self.queue.get()
+            work, done = self.queue.get()
             try:
-                work(index)
+                work()
                 done.put(None)
             except BaseException as error:
                 done.put(error)
@@ -109,20 +107,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
 
 
-def share(work: Callable[[int], None], count: int) -> None:
-    """Run ``work(0)`` to ``work(count - 1)`` side by side, one of them here, and wait for all."""
+def share(work: Callable[[], None], count: int) -> None:
+    """Run ``work()`` to ``work(count - 1)`` side by side, one of them here, and wait for all."""
     if count == 1:
-        work(0)
+        work()
         return
     pool = _pool
     if pool.count < count - 1:
         pool.grow(count - 1)
     done: SimpleQueue[BaseException | None] = SimpleQueue()
-    for index in range(1, count):
-        pool.queue.put((work, index, done))
+    for _ in range(1, count):
+        pool.queue.put((work, done))
     failure = None
     try:
-        work(0)
+        work()
     finally:
         for _ in range(1, count):
             failure = done.get() or failure
