@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit, reference, run, target
-from convt.plan import Access, Plan, make_plan
+from convt.family import Access
+from convt.plan import Plan, make_plan
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
 
@@ -136,7 +137,7 @@ def conv3d_transpose(
             bias=b, groups=spec.groups,
         )  # fmt: skip
         return y
-    plan = choose_plan(spec, w, access(spec, x, w, out), count)
+    plan = choose_plan(spec, w, Access.of(spec, x, w, out), count)
     run.execute(plan, x, run.pack_filters(plan, w, count), b, y)
     return y
 
@@ -147,27 +148,6 @@ def choose_plan(spec: Spec, w: Array, access: Access, threads: int) -> Plan:
     if plan.kernel.rows and not np.isfinite(w).all():
         plan = make_plan(spec, target.host(), access, threads, finite=False)
     return plan
-
-
-def access(spec: Spec, x: Array, w: Array, out: Array | None) -> Access:
-    """How the arrays of one call lie in memory; None is a new, contiguous output."""
-    channel, width = (4, 3) if spec.data_format == "NDHWC" else (1, 4)
-    in_channels, out_channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
-    if out is None:
-        channels_dense, contiguous = spec.data_format == "NDHWC", True
-        width_dense = not channels_dense or spec.out_channels == 1
-    else:
-        channels_dense = out.strides[channel] == out.itemsize
-        width_dense = out.shape[width] <= 1 or out.strides[width] == out.itemsize
-        contiguous = out.flags.c_contiguous and out.ctypes.data % run.ALIGNMENT == 0
-    return Access(
-        input_swapped=not x.dtype.isnative,
-        filters_swapped=not w.dtype.isnative,
-        input_channels_dense=in_channels <= 1 or x.strides[channel] == x.itemsize,
-        output_channels_dense=out_channels <= 1 or channels_dense,
-        output_width_dense=width_dense,
-        output_contiguous=contiguous,
-    )
 
 
 def _check_out(out: Any, spec: Spec, others: list[Array]) -> None:

@@ -66,8 +66,7 @@ class Axis:
         return tuple(segment for phase in self.phases for segment in self._cut(phase, start, stop))
 
     def _cut(self, phase: Phase, start: int, stop: int) -> list[Segment]:
-        low = -((phase.residue - self.pad_before - start) // self.stride)
-        high = -((phase.residue - self.pad_before - stop) // self.stride)
+        low, high = self._positions(phase, start, stop)
         edges = {low, high}
         for tap in phase.taps:
             edges.update(m for m in (tap.shift, tap.shift + self.input) if low < m < high)
@@ -82,14 +81,21 @@ class Axis:
             for m, end in pairwise(marks)
         ]
 
+    def _positions(self, phase: Phase, start: int, stop: int) -> tuple[int, int]:
+        """The range of m whose outputs lie from `start` to `stop`."""
+        first = phase.residue - self.pad_before
+        return -((first - start) // self.stride), -((first - stop) // self.stride)
+
     def input_range(self, start: int, stop: int) -> tuple[int, int]:
         """The inputs, from first to one past the last, that outputs `start` to `stop` read."""
-        reads = [
-            (segment.in_first - tap.shift, segment.in_first - tap.shift + segment.count)
-            for segment in self.segments(start, stop)
-            for tap in segment.taps
-        ]
-        return (min(r[0] for r in reads), max(r[1] for r in reads)) if reads else (0, 0)
+        first, end = self.input, 0
+        for phase in self.phases:
+            low, high = self._positions(phase, start, stop)
+            for tap in phase.taps:
+                begin, close = max(low - tap.shift, 0), min(high - tap.shift, self.input)
+                if begin < close:
+                    first, end = min(first, begin), max(end, close)
+        return min(first, end), end
 
     @property
     def hits(self) -> int:

@@ -13,9 +13,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from convt import jit, target
+from convt.family import Access
 from convt.plan import Plan, make_plan
 from convt.report_axes import AxisReport, axis_reports
-from convt.report_operands import access, fill, parse_operand
+from convt.report_operands import fill, laid_out, parse_operand
 from convt.report_tables import as_html, as_text, tables, title
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
@@ -197,5 +198,5 @@ def explain(
         groups=groups,
     )
     count = get_num_threads() if threads is None else parse_threads(threads)
-    plan = make_plan(spec, target.host(), access(spec, x, w), count)
+    plan = make_plan(spec, target.host(), Access.of(spec, laid_out(x, spec.input_shape), w), count)
     return Report(plan, jit.can_execute())

@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convt.plan import Access
-from convt.spec import Spec
-
-__all__ = ["Operand", "access", "fill", "parse_operand"]
+__all__ = ["Operand", "fill", "laid_out", "parse_operand"]
 
 
 class Operand(NamedTuple):
@@ -71,20 +68,11 @@ def _parse_dtype(value: Any) -> Any:
         return value
 
 
-def access(spec: Spec, input: Operand, filters: Operand) -> Access:
-    """How `input` and `filters` lie in memory, and a new output beside them."""
-    item = spec.dtype.itemsize
-    channel, width = (4, 3) if spec.data_format == "NDHWC" else (1, 4)
-    strides = input.strides or _contiguous(spec.input_shape, item)
-    result = _contiguous(spec.output_shape, item)
-    in_channels, out_channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
-    return Access(
-        input_swapped=not input.dtype.isnative,
-        filters_swapped=not filters.dtype.isnative,
-        input_channels_dense=in_channels <= 1 or strides[channel] == item,
-        output_channels_dense=out_channels <= 1 or result[channel] == item,
-        output_width_dense=spec.output_size[2] <= 1 or result[width] == item,
-    )
+def laid_out(operand: Operand, shape: tuple[int, ...]) -> Operand:
+    """`operand` with strides: its own, or those of a C-contiguous array of `shape`."""
+    if operand.strides is not None:
+        return operand
+    return operand._replace(strides=_contiguous(shape, operand.dtype.itemsize))
 
 
 def _contiguous(shape: tuple[int, ...], item: int) -> tuple[int, ...]:

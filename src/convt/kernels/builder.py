@@ -156,6 +156,12 @@ class Builder(ir.IRBuilder):
         suffix = f"v{kind.count}{_code(kind.element)}" if hasattr(kind, "count") else _code(kind)
         return self.call(self._declare(f"{name}.{suffix}", kind, arguments), arguments)
 
+    def masked_load(self, kind: ir.VectorType, pointer: Value, mask: Value) -> Value:
+        """Load the lanes that `mask` names; nothing is read for the others, which are 0."""
+        name = f"llvm.masked.load.v{kind.count}{_code(kind.element)}.p0"
+        arguments = [pointer, ir.Constant(I32, 1), mask, ir.Constant(kind, None)]
+        return self.call(self._declare(name, kind, arguments), arguments)
+
     def masked_store(self, value: Value, pointer: Value, mask: Value, align: int) -> None:
         """Store the lanes of `value` that `mask` names."""
         name = f"llvm.masked.store.v{value.type.count}{_code(value.type.element)}.p0"

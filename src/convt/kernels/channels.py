@@ -4,6 +4,9 @@ A tile is a few pixels by a few vectors of output channels, kept in registers. F
 channel it broadcasts one input element a pixel and multiplies it with vectors of packed filters. Pixels of
 a tile are any pixels that the same taps reach, listed by address, so short rows fill tiles as well as long
 ones, and nothing is padded. The filters are packed as ``[block][tap][input channel][lane]``.
+
+Where every group has one channel in and one out (a depthwise problem), lanes are groups: the tile loads
+vectors of input instead of broadcasting elements.
 """
 
 from __future__ import annotations
@@ -224,6 +227,16 @@ def _emit_tile(
     zero = b.splat_constant(kind, 0.0)
     sums = [[Slot(b, kind) for _ in range(vectors)] for _ in range(pixels)]
 
+    masks = [b.below(valid, lanes, v * lanes) for v in range(vectors)] if kernel.depthwise else []
+
+    def inputs(element: Value) -> list[Value]:
+        """What the vectors of output channels are multiplied with."""
+        if not kernel.depthwise:
+            value = b.splat(b.load(element, align=1, typ=number(wide)), lanes)
+            return [value] * vectors
+        places = [b.at(element, b.i64(v * lanes * size)) for v in range(vectors)]
+        return [b.masked_load(kind, place, mask) for place, mask in zip(places, masks, strict=True)]
+
     def step(places: list[Value], weights: Value, channel: Value, ahead: int) -> None:
         """Add the products of one input channel."""
         taps = [
@@ -233,13 +246,13 @@ def _emit_tile(
             for v in range(vectors)
         ]
         for place, row in zip(places, sums, strict=True):
-            element = b.at(b.at(place, channel), b.i64(ahead * size))
-            value = b.splat(b.load(element, align=1, typ=number(wide)), lanes)
-            for total, weight in zip(row, taps, strict=True):
+            values = inputs(b.at(b.at(place, channel), b.i64(ahead * size)))
+            for total, value, weight in zip(row, values, taps, strict=True):
                 total.set(b.multiply_add(value, weight, total.get()))
 
     def run(entry: dict[str, Value]) -> None:
-        places = [b.at(place, entry["input"]) for place in x]
+        start = b.add(entry["input"], offset) if kernel.depthwise else entry["input"]
+        places = [b.at(place, start) for place in x]
         weights = Slot(b, PTR, b.at(filters, b.mul(entry["row"], b.i64(width))))
         end = b.mul(entry["count"], b.i64(size))
         channel = Slot(b, I64, b.i64(0))

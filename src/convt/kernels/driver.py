@@ -157,8 +157,11 @@ class _Driver:
     # --- the arrays as the family sees them ---------------------------------------------------
     def input(self) -> View:
         """The task's input channels: in place, or packed into a slab."""
-        b, fields, channels = self.b, self.fields, self.fields["in_channels"]
-        caller = self._caller("x", b.mul(self.task.group, channels))
+        channels = self.fields["in_channels"]
+        first = self.b.mul(self.task.group, channels)
+        if self.family.depthwise:
+            first, channels = self._out_channels()
+        caller = self._caller("x", first)
         if self.family.source is None:
             return caller
         slab = self._slab("workspace_input", "in_first", "in_end", channels)
@@ -166,7 +169,6 @@ class _Driver:
             self._pack_rows(caller, slab, channels)
         else:
             self._exchange(caller, slab, "in_first", "in_end", channels, self.family.source, None)
-        del fields
         return slab
 
     def output(self) -> View:

@@ -47,6 +47,7 @@ class Channels:
     source: Element | None = None  # element type of a packed input; None: read in place
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
+    depthwise: bool = False  # lanes are groups of one channel in and one out
 
     emitter: ClassVar[str] = "convt.kernels.channels"
     family: ClassVar[str] = "channels"
@@ -68,7 +69,8 @@ class Channels:
         read = f"_from_{self.source.name}" if self.source else ""
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
-        return f"{self.wide.name}_channels_{tile}{tail}_l{self.lanes}{read}{write}{stream}"
+        family = "depthwise" if self.depthwise else "channels"
+        return f"{self.wide.name}_{family}_{tile}{tail}_l{self.lanes}{read}{write}{stream}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Rows:
 
     emitter: ClassVar[str] = "convt.kernels.rows"
     family: ClassVar[str] = "rows"
+    depthwise: ClassVar[bool] = False
     rows: ClassVar[bool] = True
 
     @property

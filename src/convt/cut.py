@@ -1,0 +1,125 @@
+"""A problem cut into tasks: chunks of each axis, of the batch and of the blocks of output channels.
+
+Pure. Tasks write disjoint outputs, so any cut is right; a good one keeps a task's input in the second-level
+cache while every phase reads it, keeps slabs small, gives filters that come from afar enough pixels to work
+on, and leaves the threads enough tasks to even out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from convt.geometry import Axis
+from convt.kernels.keys import Channels, Rows
+from convt.spec import Spec, Triple
+from convt.target import Target
+
+__all__ = ["Chunk", "Cutter", "Region", "chunks"]
+
+SMALL = 1 << 16  # products in a task below which more tasks cost more than they bring
+_PHASE_PIXELS = (
+    96  # pixels of a phase in a task, so that filters read from afar are used often enough
+)
+_TASKS = 8  # tasks a thread, where there is work for them: the last ones even out
+_CHUNKS = 4096  # chunks of an axis, at most: their table stays small
+
+
+class Chunk(NamedTuple):
+    """A range of outputs of one axis, and the inputs that it reads."""
+
+    start: int
+    stop: int
+    in_first: int
+    in_end: int
+
+
+class Region(NamedTuple):
+    """What a task covers at most."""
+
+    size: Triple  # outputs: depth, height, width
+    batch: int
+    blocks: int  # of output channels
+
+
+def chunks(axis: Axis, length: int) -> list[Chunk]:
+    """The outputs of `axis`, `length` at a time."""
+    starts = range(0, axis.output, max(length, 1))
+    stops = [min(start + length, axis.output) for start in starts]
+    return [
+        Chunk(start, stop, *axis.input_range(start, stop))
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Cutter:
+    """Halves a region, at first the whole problem, until caches, slabs and threads are content."""
+
+    spec: Spec
+    target: Target
+    axes: tuple[Axis, Axis, Axis]
+    kernel: Channels | Rows
+    blocks: int  # of output channels, in a group
+    threads: int
+    products: int
+
+    def cut(self) -> Region:
+        """The region of a task."""
+        region = Region(self.spec.output_size, max(self.spec.batch, 1), max(self.blocks, 1))
+        while self._too_large(region) and (smaller := self._halved(region, spare=False)):
+            region = smaller
+        wanted = min(self.threads * _TASKS, self.products // SMALL) if self.threads > 1 else 1
+        while self._tasks(region) < wanted and (smaller := self._halved(region, spare=True)):
+            region = smaller
+        return region
+
+    def _tasks(self, region: Region) -> int:
+        spec = self.spec
+        counts = [-(-o // max(s, 1)) for o, s in zip(spec.output_size, region.size, strict=True)]
+        batches = -(-spec.batch // region.batch)
+        return prod(counts) * batches * spec.groups * -(-self.blocks // region.blocks)
+
+    def _too_large(self, region: Region) -> bool:
+        """Whether the input of a task, or its slab of results, crowd the second-level cache."""
+        spec, item = self.spec, self.kernel.wide.bytes
+        out_channels = spec.out_channels // spec.groups
+        in_channels = spec.in_channels // spec.groups
+        channels = min(region.blocks * self.kernel.block_channels, out_channels)
+        if self.kernel.depthwise:
+            in_channels = channels
+        inputs = prod(self._reads(region)) * region.batch * in_channels
+        outputs = 0
+        if self.kernel.destination:
+            outputs = prod(region.size) * region.batch * channels
+        limit = self.target.l2_bytes // 4
+        return inputs * item > limit or outputs * item > 2 * limit
+
+    def _reads(self, region: Region) -> list[int]:
+        """Inputs that a region reads on each axis."""
+        return [
+            min(axis.input, (length + (axis.kernel - 1) * axis.dilation) // axis.stride + 1)
+            for axis, length in zip(self.axes, region.size, strict=True)
+        ]
+
+    def _pixels(self, region: Region) -> int:
+        """Pixels of one phase."""
+        sizes = zip(region.size, self.spec.strides, strict=True)
+        return region.batch * prod(max(length // stride, 1) for length, stride in sizes)
+
+    def _halved(self, region: Region, *, spare: bool) -> Region | None:
+        """`region` halved on its outermost axis; with `spare`, not below enough pixels a phase."""
+        spatial = self._pixels(region) >= 2 * _PHASE_PIXELS or not spare
+        if region.batch > 1 and spatial:
+            return region._replace(batch=-(-region.batch // 2))
+        for axis in range(3) if spatial else ():
+            stride, outputs = self.spec.strides[axis], self.spec.output_size[axis]
+            steps = -(-region.size[axis] // stride)
+            if steps > 1 and outputs // region.size[axis] < _CHUNKS // 2:
+                size = list(region.size)
+                size[axis] = -(-steps // 2) * stride
+                return region._replace(size=(size[0], size[1], size[2]))
+        if region.blocks > 1:
+            return region._replace(blocks=-(-region.blocks // 2))
+        return None

@@ -1,0 +1,250 @@
+"""Which kernel serves a problem: family and tile, by a count of the vector instructions each would take.
+
+Pure. The families: lanes over output channels (kernels/channels.py), with one input channel or element
+broadcast, and lanes over the width (kernels/rows.py), with filters broadcast. The counts leave caches and
+ports aside; what they compare is how well lanes are filled, how often inputs and filters are loaded, and
+what moving data into and out of slabs costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any, NamedTuple
+
+from convt.fold import fold
+from convt.geometry import axes
+from convt.kernels.keys import Channels, Element, Rows
+from convt.spec import Spec
+from convt.target import Target
+
+__all__ = ["CODES", "Access", "Choice", "choose", "products"]
+
+CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
+_LINE = 64  # bytes in a cache line
+_ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
+_RUN_COST = 10  # instructions that a tile spends on a run beside its sums
+_MOVE = 5  # instructions that move one vector into or out of a slab, transposed
+_PICK = 3  # instructions that move one element, where neither side is dense
+_HALO = 1.5  # times that an input element is packed, on average
+
+
+class Access(NamedTuple):
+    """How the caller's arrays lie in memory, as far as a plan depends on it."""
+
+    input_swapped: bool = False  # in foreign byte order
+    filters_swapped: bool = False
+    input_channels_dense: bool = True  # elements that differ by one channel follow each other
+    output_channels_dense: bool = True
+    output_width_dense: bool = False  # elements that differ by one column follow each other
+    output_contiguous: bool = False  # in C order, from a cache line on
+
+    @classmethod
+    def of(cls, spec: Spec, input: Any, filters: Any, out: Any = None) -> Access:
+        """The access to arrays, of which dtypes and strides are read; None is a new, contiguous output."""
+        channel, width = (4, 3) if spec.data_format == "NDHWC" else (1, 4)
+        if out is None:
+            channels_dense, contiguous = spec.data_format == "NDHWC", True
+            width_dense = not channels_dense or spec.out_channels == 1
+        else:
+            channels_dense = out.strides[channel] == out.itemsize
+            width_dense = spec.output_size[2] <= 1 or out.strides[width] == out.itemsize
+            contiguous = out.flags.c_contiguous and out.ctypes.data % _LINE == 0
+        return cls(
+            input_swapped=not input.dtype.isnative,
+            filters_swapped=not filters.dtype.isnative,
+            input_channels_dense=spec.in_channels <= 1
+            or input.strides[channel] == input.dtype.itemsize,
+            output_channels_dense=spec.out_channels <= 1 or channels_dense,
+            output_width_dense=width_dense,
+            output_contiguous=contiguous,
+        )
+
+
+class Choice(NamedTuple):
+    """A kernel, the problem it computes (the one posed, or an equal one), and why it was chosen."""
+
+    kernel: Channels | Rows
+    computed: Spec
+    reason: str
+
+
+def choose(
+    spec: Spec, target: Target, access: Access, family: str | None = None, *, finite: bool = True
+) -> Choice:
+    """The kernel that counting instructions favours, or that of the family asked for."""
+    computed = _rewritten(spec, access)
+    channels = _channels(computed, target, access, depthwise=computed.groups < spec.groups)
+    if family == "channels":
+        return Choice(channels, computed, "asked for")
+    if not finite:
+        reason = "filters that are not finite must meet no padded lane"
+        return Choice(channels, computed, reason)
+    rows = _rows(spec, target, access)
+    if family == "rows":
+        if rows is None:
+            raise ValueError("the family of rows can't serve a width whose taps reach this far")
+        return Choice(rows, spec, "asked for")
+    if rows is None:
+        return Choice(channels, computed, "the width's taps reach too far for lanes over the width")
+    one, other = _channels_cost(computed, channels), _rows_cost(spec, rows)
+    reason = (
+        f"about {one:.3g} vector instructions with lanes over channels, {other:.3g} over the width"
+    )
+    return Choice(channels, computed, reason) if one <= other else Choice(rows, spec, reason)
+
+
+def products(spec: Spec) -> int:
+    """Multiplications that the definition asks for."""
+    pairs = spec.batch * prod(axis.hits for axis in axes(spec))
+    return pairs * spec.in_channels * (spec.out_channels // spec.groups)
+
+
+def _rewritten(spec: Spec, access: Access) -> Spec:
+    """An equal problem that fills more lanes over channels."""
+    if spec.groups == spec.in_channels == spec.out_channels > 1:
+        return replace(spec, groups=1, in_channels=1)
+    return fold(spec) if access.output_contiguous else spec
+
+
+# --- lanes over output channels -----------------------------------------------------------------
+def _channels(spec: Spec, target: Target, access: Access, *, depthwise: bool) -> Channels:
+    code = CODES[spec.dtype.name]
+    wide = Element(code).wide
+    channels = spec.out_channels // spec.groups
+    lanes = target.lanes(wide.bytes)
+    while lanes > 4 and channels <= lanes // 2:
+        lanes //= 2
+    vectors, tail = _block(-(-channels // lanes))
+    narrow = code != wide.code
+    # A single channel of a group is as good as dense; lanes that are groups are not.
+    one_in, one_out = (
+        (spec.in_channels == spec.groups, channels == 1) if not depthwise else (False, False)
+    )
+    packs = narrow or access.input_swapped or not (access.input_channels_dense or one_in)
+    unpacks = narrow or not (access.output_channels_dense or one_out)
+    return Channels(
+        wide=wide,
+        lanes=lanes,
+        pixels=_tile_pixels(target.registers, vectors, depthwise=depthwise),
+        vectors=vectors,
+        tail=tail,
+        source=Element(code, access.input_swapped) if packs else None,
+        destination=Element(code) if unpacks else None,
+        stream=not unpacks
+        and _streams(spec, target, access)
+        and spec.out_channels * wide.bytes % _LINE == 0,
+        depthwise=depthwise,
+    )
+
+
+def _block(vectors: int) -> tuple[int, int]:
+    """Vectors of output channels in a block, and in the last one where it differs."""
+    if vectors <= 3:
+        return max(vectors, 1), 0
+    return 2, 3 if vectors % 2 else 0
+
+
+def _tile_pixels(registers: int, vectors: int, *, depthwise: bool) -> int:
+    """Pixels in a tile: as many sums as fit beside a row of filters and what they meet."""
+    beside = 3 * vectors if depthwise else vectors + 1
+    return min((registers - beside) // vectors, 12 if registers <= 16 else 14)
+
+
+def _streams(spec: Spec, target: Target, access: Access) -> bool:
+    """Whether to store past the caches: where they could not hold the result anyway."""
+    size = prod(spec.output_shape) * spec.dtype.itemsize
+    return access.output_contiguous and size > target.l3_bytes
+
+
+def _channels_cost(spec: Spec, kernel: Channels) -> float:
+    """Vector instructions, about: sums, what every run costs beside them, and moving slabs."""
+    in_channels = spec.in_channels // spec.groups
+    channels = spec.out_channels // spec.groups
+    vectors = -(-channels // kernel.lanes)
+    pixels = spec.batch * prod(axis.hits for axis in axes(spec)) * spec.groups
+    sums = pixels * vectors * in_channels * (2 if kernel.depthwise else 1)
+    overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / kernel.pixels
+    return sums + overhead + _slabs(spec, kernel)
+
+
+# --- lanes over the width -----------------------------------------------------------------------
+def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
+    code = CODES[spec.dtype.name]
+    wide = Element(code).wide
+    kernel, stride, dilation = spec.kernel[2], spec.strides[2], spec.dilations[2]
+    columns = -(-spec.output_size[2] // stride)
+    reach = (kernel - 1) * dilation // stride + 1
+    if kernel > _ROW_TAPS or stride > _ROW_STRIDE or reach > max(columns, _ROW_TAPS):
+        return None
+    lanes = target.lanes(wide.bytes)
+    while lanes > 4 and columns <= lanes // 2:
+        lanes //= 2
+    channels = spec.out_channels // spec.groups
+    block, vectors = _row_tile(target.registers, stride, max(channels, 1), -(-columns // lanes))
+    unpacks = code != wide.code or not access.output_width_dense
+    return Rows(
+        wide=wide,
+        lanes=lanes,
+        vectors=vectors,
+        channels=block,
+        tail=channels % block,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad=spec.pad_before[2] % stride,
+        source=Element(code, access.input_swapped),
+        destination=Element(code) if unpacks else None,
+        stream=not unpacks
+        and _streams(spec, target, access)
+        and spec.output_size[2] * wide.bytes % _LINE == 0,
+    )
+
+
+def _row_tile(registers: int, stride: int, channels: int, vectors: int) -> tuple[int, int]:
+    """Output channels, and vectors of a phase, in a tile: the fewest loads and padded vectors a product."""
+
+    def waste(tile: tuple[int, int]) -> tuple[float, int]:
+        block, width = tile
+        padded = -(-vectors // width) * width / max(vectors, 1)
+        return padded * (1 + 1 / block + 1 / width), -block * width
+
+    room = registers - 1
+    tiles = [
+        (block, width)
+        for block in range(1, min(channels, 4) + 1)
+        for width in range(1, min(vectors, 8) + 1)
+        if stride * block * width + width <= room
+    ]
+    return min(tiles, key=waste, default=(1, 1))
+
+
+def _rows_cost(spec: Spec, kernel: Rows) -> float:
+    depth, height, _ = axes(spec)
+    in_channels = spec.in_channels // spec.groups
+    channels = spec.out_channels // spec.groups
+    columns = -(-spec.output_size[2] // spec.strides[2])
+    tiles = -(-columns // kernel.columns)
+    vectors = tiles * kernel.vectors
+    lines = spec.batch * depth.hits * height.hits * spec.groups
+    sums = lines * in_channels * channels * spec.kernel[2] * vectors
+    # A vector of input is loaded once a shift, a filter once a tile.
+    blocks = -(-channels // kernel.channels)
+    shifts = len({tap.shift for tap in kernel.taps})
+    loads = lines * in_channels * (blocks * shifts * vectors + channels * spec.kernel[2] * tiles)
+    return max(sums, loads) + lines * blocks * tiles * _RUN_COST + _slabs(spec, kernel)
+
+
+def _slabs(spec: Spec, kernel: Channels | Rows) -> float:
+    """Instructions that pack inputs (some of them again, as halo) and unpack results."""
+    cost = 0.0
+    sides = (
+        (kernel.source, spec.input_size, spec.in_channels, _HALO),
+        (kernel.destination, spec.output_size, spec.out_channels, 1.0),
+    )
+    for moved, size, channels, times in sides:
+        # Channels of one group, where they are the dense axis, may be too few for a vector.
+        few = spec.data_format == "NDHWC" and kernel.rows and channels // spec.groups < kernel.lanes
+        each = _PICK if few and channels > 1 else _MOVE / kernel.lanes
+        cost += each * times * spec.batch * prod(size) * channels if moved else 0
+    return cost
