@@ -13,13 +13,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convt.api import conv3d_transpose
+from convt.bound import ConvTranspose3D
 from convt.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from convt.report import explain
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "conv3d_transpose", "explain", "get_num_threads", "set_num_threads"]
+__all__ = [
+    "ConvTranspose3D",
+    "__version__",
+    "conv3d_transpose",
+    "explain",
+    "get_num_threads",
+    "set_num_threads",
+]
 
 
 def __getattr__(name: str) -> Any:

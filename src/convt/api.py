@@ -7,6 +7,7 @@ can't be generated, the definition itself answers.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from convt.plan import Plan, make_plan
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
 
-__all__ = ["conv3d_transpose"]
+__all__ = ["check_out", "choose_plan", "compiled", "conv3d_transpose"]
 
 Array = npt.NDArray[Any]
 _OVERLAP_WORK: Any = 10_000  # steps that the search for a shared element may take
@@ -129,28 +130,29 @@ def conv3d_transpose(
     )
     count = get_num_threads() if threads is None else parse_threads(threads)
     if out is not None:
-        _check_out(out, spec, [x, w] if b is None else [x, w, b])
+        check_out(out, spec, {"input": x, "filters": w, "bias": b})
     y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
-    if not _compiled():
+    if not compiled():
         y[...] = reference.conv3d_transpose(
             x, w, spec.output_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
             bias=b, groups=spec.groups,
         )  # fmt: skip
         return y
-    plan = choose_plan(spec, w, Access.of(spec, x, w, out), count)
+    access = Access.of(spec, x, w, out)
+    plan = choose_plan(spec, access, count, lambda: bool(np.isfinite(w).all()))
     run.execute(plan, x, run.pack_filters(plan, w, count), b, y)
     return y
 
 
-def choose_plan(spec: Spec, w: Array, access: Access, threads: int) -> Plan:
-    """The plan, made for filters that are finite unless those of the call are not."""
+def choose_plan(spec: Spec, access: Access, threads: int, finite: Callable[[], bool]) -> Plan:
+    """The plan for this processor; `finite` is asked only where the plan depends on the filters."""
     plan = make_plan(spec, target.host(), access, threads)
-    if plan.kernel.rows and not np.isfinite(w).all():
+    if plan.kernel.rows and not finite():
         plan = make_plan(spec, target.host(), access, threads, finite=False)
     return plan
 
 
-def _check_out(out: Any, spec: Spec, others: list[Array]) -> None:
+def check_out(out: Any, spec: Spec, others: dict[str, Array | None]) -> None:
     """Refuse an `out` that can't hold the result, or whose writing would change what is read."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
@@ -164,8 +166,8 @@ def _check_out(out: Any, spec: Spec, others: list[Array]) -> None:
         raise ValueError("out must be writeable")
     if _overlaps_itself(out):
         raise ValueError(f"out.strides = {out.strides} let elements of out share memory")
-    for label, other in zip(("input", "filters", "bias"), others, strict=False):
-        if np.may_share_memory(out, other) and _overlap(out, other):
+    for label, other in others.items():
+        if other is not None and np.may_share_memory(out, other) and _overlap(out, other):
             raise ValueError(f"out shares memory with {label}: pass a copy of one")
 
 
@@ -190,7 +192,7 @@ def _overlaps_itself(array: Array) -> bool:
 _warned = False
 
 
-def _compiled() -> bool:
+def compiled() -> bool:
     """Whether kernels can run here; says so once where they can't."""
     global _warned
     if jit.can_execute():

@@ -1,0 +1,178 @@
+"""`ConvTranspose3D`: filters bound once, called with many inputs.
+
+Filters are packed when a kernel first asks for them and kept in that order; plans are remembered by the
+input's shape and strides, so a call in a loop finds everything ready.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convt import reference, run
+from convt.api import check_out, choose_plan, compiled
+from convt.arguments import (
+    FILTERS_LAYOUT,
+    parse_data_format,
+    parse_dtype,
+    parse_integer,
+    parse_padding,
+    parse_per_axis,
+    parse_shape,
+)
+from convt.family import Access
+from convt.plan import Plan
+from convt.spec import Spec, make_spec
+from convt.threads import get_num_threads, parse_threads
+
+__all__ = ["ConvTranspose3D"]
+
+Array = npt.NDArray[Any]
+_REMEMBERED = 256  # calls of different shapes whose plans are kept
+
+
+class ConvTranspose3D:
+    """A transposed 3-D convolution with its filters bound, as a trained layer has them.
+
+    Parameters
+    ----------
+    filters : array_like
+        Shape ``[depth, height, width, out_channels, in_channels / groups]``; copied.
+    strides, padding, data_format, dilations, bias, groups
+        As for `convt.conv3d_transpose`.
+    threads : int, optional
+        Threads that calls may use; default: what `convt.get_num_threads` says at each call.
+
+    Notes
+    -----
+    Safe to call from many threads at once, and picklable; packed filters are not pickled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `convt.conv3d_transpose` does: for the filters when bound, for an input when called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convt
+    >>> up = convt.ConvTranspose3D(np.ones((2, 2, 2, 16, 32), np.float32), strides=2, padding="VALID")
+    >>> up(np.ones((1, 8, 8, 8, 32), np.float32)).shape
+    (1, 16, 16, 16, 16)
+    >>> up
+    ConvTranspose3D(32 -> 16, kernel (2, 2, 2), strides (2, 2, 2), VALID, NDHWC, float32)
+    """
+
+    def __init__(
+        self,
+        filters: npt.ArrayLike,
+        strides: Any,
+        padding: Any = "SAME",
+        data_format: str | None = "NDHWC",
+        dilations: Any = None,
+        *,
+        bias: npt.ArrayLike | None = None,
+        groups: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        w = np.asarray(filters)
+        dtype = parse_dtype("filters", w.dtype)
+        parse_shape("filters", w.shape, FILTERS_LAYOUT)
+        b = None if bias is None else np.asarray(bias)
+        if b is not None:
+            parse_dtype("bias", b.dtype, like=dtype)
+        self._filters: Array = np.array(w, dtype, order="C")
+        self._bias: Array | None = None if b is None else np.array(b, dtype, order="C")
+        self._filters.flags.writeable = False
+        self._data_format = parse_data_format(data_format)
+        self._strides = parse_per_axis("strides", strides, self._data_format)
+        self._dilations = parse_per_axis("dilations", dilations, self._data_format)
+        self._padding = parse_padding(padding)
+        self._groups = parse_integer("groups", groups, 1)
+        self._threads = None if threads is None else parse_threads(threads)
+        self._finite = bool(np.isfinite(self._filters).all())
+        self._forget()
+
+    def __call__(
+        self,
+        input: npt.ArrayLike,
+        output_shape: Any = None,
+        *,
+        out: Array | None = None,
+        threads: int | None = None,
+    ) -> Array:
+        """Compute the transposed convolution of `input`; parameters as for `convt.conv3d_transpose`."""
+        x = np.asarray(input)
+        count = self._threads or get_num_threads() if threads is None else parse_threads(threads)
+        shape = None if output_shape is None else tuple(output_shape)
+        key = (x.shape, x.strides, x.dtype, shape, count)
+        ready = self._ready.get(key) if out is None else None
+        if ready is None:
+            ready = self._prepare(x, output_shape, out, count)
+            if out is None:
+                if len(self._ready) >= _REMEMBERED:
+                    self._ready.clear()
+                self._ready[key] = ready
+        spec, plan = ready
+        y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
+        if plan is None:
+            y[...] = reference.conv3d_transpose(
+                x, self._filters, spec.output_shape, spec.strides, spec.padding, spec.data_format,
+                spec.dilations, bias=self._bias, groups=spec.groups,
+            )  # fmt: skip
+            return y
+        run.execute(plan, x, self._packed(plan, count), self._bias, y)
+        return y
+
+    def _prepare(
+        self, x: Array, output_shape: Any, out: Array | None, threads: int
+    ) -> tuple[Spec, Plan | None]:
+        spec = make_spec(
+            input_shape=x.shape,
+            input_dtype=x.dtype,
+            filters_shape=self._filters.shape,
+            filters_dtype=self._filters.dtype,
+            output_shape=output_shape,
+            strides=self._strides,
+            padding=self._padding,
+            data_format=self._data_format,
+            dilations=self._dilations,
+            bias_shape=None if self._bias is None else self._bias.shape,
+            bias_dtype=None if self._bias is None else self._bias.dtype,
+            groups=self._groups,
+        )
+        if out is not None:
+            check_out(out, spec, {"input": x})
+        if not compiled():
+            return spec, None
+        access = Access.of(spec, x, self._filters, out)
+        return spec, choose_plan(spec, access, threads, lambda: self._finite)
+
+    def _packed(self, plan: Plan, threads: int) -> run.Packed:
+        """The filters in the order of the plan's kernel, packed once."""
+        key = (plan.pack, plan.computed.filters_shape)
+        packed = self._orders.get(key)
+        if packed is None:
+            packed = self._orders[key] = run.pack_filters(plan, self._filters, threads)
+        return packed
+
+    def _forget(self) -> None:
+        self._ready: dict[Any, tuple[Spec, Plan | None]] = {}
+        self._orders: dict[Any, run.Packed] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_ready", "_orders")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    def __repr__(self) -> str:
+        kernel, (outputs, inputs) = self._filters.shape[:3], self._filters.shape[3:]
+        groups = f", groups {self._groups}" if self._groups > 1 else ""
+        return (
+            f"ConvTranspose3D({inputs * self._groups} -> {outputs}, kernel {kernel}, "
+            f"strides {self._strides}, {self._padding}, {self._data_format}, {self._filters.dtype}{groups})"
+        )
