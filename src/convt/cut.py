@@ -68,6 +68,8 @@ class Cutter:
     def cut(self) -> Region:
         """The region of a task."""
         region = Region(self.spec.output_size, max(self.spec.batch, 1), max(self.blocks, 1))
+        if 0 in self.spec.output_shape:
+            return region
         while self._too_large(region) and (smaller := self._halved(region, spare=False)):
             region = smaller
         wanted = min(self.threads * _TASKS, self.products // SMALL) if self.threads > 1 else 1

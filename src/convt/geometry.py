@@ -10,6 +10,7 @@ that walks segments multiplies by no padding at all.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -35,14 +36,21 @@ class Phase:
     taps: tuple[Tap, ...]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """Outputs ``out_first + stride * j`` for j in range(count), all reached by exactly `taps`."""
+    """Outputs ``out_first + stride * j`` for j in range(count), all reached by the same taps."""
 
     out_first: int
     count: int
     in_first: int  # m of the first output: a tap reads the input at in_first + j - shift
-    taps: tuple[Tap, ...]
+    phase: Phase
+    tap_first: int  # the taps that reach it are the phase's from this one
+    tap_end: int  # to one before this
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The taps that reach the segment."""
+        return self.phase.taps[self.tap_first : self.tap_end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,15 @@ class Axis:
         for tap in phase.taps:
             edges.update(m for m in (tap.shift, tap.shift + self.input) if low < m < high)
         marks = sorted(edges) if low < high else []
+        shifts = [tap.shift for tap in phase.taps]  # ascending, as the taps are
         return [
             Segment(
-                self.stride * m + phase.residue - self.pad_before,
-                end - m,
-                m,
-                tuple(tap for tap in phase.taps if 0 <= m - tap.shift < self.input),
+                out_first=self.stride * m + phase.residue - self.pad_before,
+                count=end - m,
+                in_first=m,
+                phase=phase,
+                tap_first=bisect_right(shifts, m - self.input),
+                tap_end=bisect_right(shifts, m),
             )
             for m, end in pairwise(marks)
         ]
@@ -100,7 +111,7 @@ class Axis:
     @property
     def hits(self) -> int:
         """Pairs of output and tap that meet an input: the products of this axis."""
-        return sum(s.count * len(s.taps) for s in self.segments(0, self.output))
+        return sum(s.count * (s.tap_end - s.tap_first) for s in self.segments(0, self.output))
 
 
 @lru_cache(maxsize=256)

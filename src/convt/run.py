@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit
-from convt.geometry import Tap
 from convt.kernels.record import FIELDS, slot
 from convt.plan import Plan
 from convt.threads import share
@@ -194,17 +193,23 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
     chunks: list[tuple[int, ...]] = []
     segments: list[tuple[int, ...]] = []
     taps: list[tuple[int, int]] = []
-    places: dict[tuple[Tap, ...], int] = {}
+    places: dict[int, int] = {}  # where the taps of a phase begin
+    for phase in plan.axes[axis].phases:
+        places[phase.residue] = len(taps)
+        taps.extend((tap.index, tap.shift) for tap in phase.taps)
     for chunk in plan.chunks[axis]:
-        found = plan.axes[axis].segments(chunk.start, chunk.stop)
         first = len(segments)
-        for segment in found:
-            if segment.taps not in places:
-                places[segment.taps] = len(taps)
-                taps.extend((tap.index, tap.shift) for tap in segment.taps)
-            place = places[segment.taps]
-            end = place + len(segment.taps)
-            segments.append((segment.out_first, segment.count, segment.in_first, place, end))
+        for segment in plan.axes[axis].segments(chunk.start, chunk.stop):
+            place = places[segment.phase.residue]
+            segments.append(
+                (
+                    segment.out_first,
+                    segment.count,
+                    segment.in_first,
+                    place + segment.tap_first,
+                    place + segment.tap_end,
+                )
+            )
         chunks.append((first, len(segments), chunk.in_first, chunk.in_end, chunk.start, chunk.stop))
     return tuple(
         np.fromiter(chain.from_iterable(rows), np.int64) for rows in (chunks, segments, taps)
