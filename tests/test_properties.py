@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import convt
 from convt import reference, target
 from oracles import DTYPES, Array, assert_identical, conv3d
-from problems import FAMILIES, Layout, Problem, compute, layouts, problems, untouched
-
-Check = TypeVar("Check", bound=Callable[..., None])
+from problems import FAMILIES, Layout, Problem, compute, examples, layouts, problems, untouched
 
 HOST = target.host()
 # Caches so small that every problem is cut into many tasks, and large results bypass them.
 CUT = replace(HOST, l1_bytes=1 << 10, l2_bytes=1 << 12, l3_bytes=1 << 12)
-
-
-def examples(count: int) -> Callable[[Check], Check]:
-    """Search through `count` examples, the same ones in every run."""
-    slow_to_make = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    return settings(
-        max_examples=count, derandomize=True, deadline=None, suppress_health_check=slow_to_make
-    )
 
 
 # --- every product is there, once ---------------------------------------------------------------

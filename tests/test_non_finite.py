@@ -1,0 +1,150 @@
+"""NaN and Inf reach exactly the outputs that the definition sends them to, and no others.
+
+Whether an output is NaN, Inf or finite does not depend on the order of its sum, and small integers
+have exact sums; so results are compared as a whole, a NaN being equal to a NaN.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import convt
+from convt import reference, target
+from oracles import DTYPES, Array, assert_identical, integers
+from problems import FAMILIES, Problem, compute, examples, problems
+
+SPECIAL = (np.nan, np.inf, -np.inf)
+HOST = target.host()
+
+
+@contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Fill new arrays whose contents are arbitrary with NaN, the worst that they may hold."""
+    empty = np.empty
+
+    def poisoned(*arguments: Any, **keywords: Any) -> Array:
+        made: Array = empty(*arguments, **keywords)
+        made.reshape(-1).view(np.uint8)[...] = 0xFF
+        return made
+
+    with mock.patch.object(np, "empty", poisoned):
+        yield
+
+
+def sprinkled(values: Array, seed: int, count: int) -> Array:
+    """Put special values into `count` places of `values`; some may fall together."""
+    rng = np.random.default_rng(seed)
+    if values.size:
+        places = rng.integers(0, values.size, count)
+        values.reshape(-1)[places] = rng.choice(SPECIAL, count)
+    return values
+
+
+counts = st.integers(0, 3)
+
+
+def check(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
+    """Check a call with that many special values in input, filters and bias."""
+    x, w, b = problem.integers(seed)
+    x, w = sprinkled(x, seed, many[0]), sprinkled(w, seed + 1, many[1])
+    b = None if b is None else sprinkled(b, seed + 2, many[2])
+    expected = reference.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    with poisoned_memory():
+        actual = convt.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    assert_identical(actual, expected)
+
+
+@examples(20)
+@given(problems(), st.integers(0, 99), st.tuples(counts, counts, counts))
+def test_a_few_problems(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
+    check(problem, seed, many)
+
+
+@pytest.mark.slow
+@examples(150)
+@given(problems(), st.integers(0, 99), st.tuples(counts, counts, counts))
+def test_many_problems(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
+    check(problem, seed, many)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@examples(60)
+@given(problems(), st.integers(0, 99), counts, counts)
+def test_each_family(family: str, problem: Problem, seed: int, into: int, bias: int) -> None:
+    """Filters are finite here: the family of rows asks for it, and the planner sees to it."""
+    x, w, b = problem.integers(seed)
+    x = sprinkled(x, seed, into)
+    b = None if b is None else sprinkled(b, seed + 2, bias)
+    with poisoned_memory():
+        actual = compute(problem, x, w, b, family, HOST, threads=1)
+    assume(actual is not None)
+    assert actual is not None
+    assert_identical(actual, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+
+
+# Channels in and out: one, a few, a vector and one more, several vectors and a rest.
+CHANNELS = [(1, 1), (2, 3), (5, 8), (3, 9), (4, 26), (17, 40)]
+
+
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize(("into", "out"), CHANNELS)
+@pytest.mark.parametrize("name", ["input", "filters"])
+def test_every_place(name: str, into: int, out: int, data_format: str) -> None:
+    """One special value at a time, in every corner, on every border and inside."""
+    last = data_format == "NDHWC"
+    rng = np.random.default_rng(0)
+    x = integers(rng, (1, 2, 3, 5, into) if last else (1, into, 2, 3, 5), np.float32)
+    w = integers(rng, (3, 2, 4, out, into), np.float32)
+    arguments: dict[str, Any] = {
+        "output_shape": (1, 4, 3, 10, out) if last else (1, out, 4, 3, 10),
+        "strides": (2, 1, 2),
+        "data_format": data_format,
+    }
+    array = x if name == "input" else w
+    axes: list[Any] = [range(n) for n in array.shape]
+    for axis, n in enumerate(array.shape):
+        if n > 5:  # of many channels the first, the last and one between
+            axes[axis] = (0, n // 2, n - 1)
+    for place, value in zip(itertools.product(*axes), itertools.cycle(SPECIAL), strict=False):
+        kept, array[place] = array[place], value
+        expected = reference.conv3d_transpose(x, w, **arguments)
+        assert not np.all(np.isfinite(expected))
+        assert_identical(convt.conv3d_transpose(x, w, **arguments), expected)
+        array[place] = kept
+
+
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize(("into", "out"), CHANNELS)
+def test_bias_reaches_its_channel_alone(into: int, out: int, data_format: str) -> None:
+    last = data_format == "NDHWC"
+    x = np.ones((1, 2, 3, 5, into) if last else (1, into, 2, 3, 5), np.float32)
+    w = np.ones((1, 1, 1, out, into), np.float32)
+    for channel in range(out):
+        bias = np.zeros(out, np.float32)
+        bias[channel] = np.nan
+        y = convt.conv3d_transpose(x, w, None, 3, data_format=data_format, bias=bias)
+        found = np.isnan(y if last else np.moveaxis(y, 1, -1))
+        assert np.all(found[..., channel])
+        assert np.count_nonzero(found) == found[..., channel].size
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_sums_beyond_the_dtype_are_infinite(dtype: Any) -> None:
+    large = float(np.finfo(np.float64).max) if dtype == np.float64 else 3e38
+    large = 60000.0 if dtype == np.float16 else large
+    x = np.full((1, 1, 1, 1, 9), large).astype(dtype)
+    w = np.ones((1, 1, 1, 11, 9), dtype)
+    w[..., 1::2, :] = -1
+    y = convt.conv3d_transpose(x, w, None, 1)
+    assert np.all(np.isposinf(y[..., ::2].astype(np.float64)))
+    assert np.all(np.isneginf(y[..., 1::2].astype(np.float64)))
