@@ -95,8 +95,10 @@ class Cutter:
         outputs = 0
         if self.kernel.destination:
             outputs = prod(region.size) * region.batch * channels
-        limit = self.target.l2_bytes // 4
-        return inputs * item > limit or outputs * item > 2 * limit
+        # Halos are packed again by every task, so slabs may be larger than what stays in place.
+        near, far = self.target.l2_bytes // 4, self.target.l3_bytes // 8
+        limit = max(near, far) if self.kernel.source else near
+        return inputs * item > limit or outputs * item > 2 * near
 
     def _reads(self, region: Region) -> list[int]:
         """Inputs that a region reads on each axis."""
@@ -115,10 +117,13 @@ class Cutter:
         spatial = self._pixels(region) >= 2 * _PHASE_PIXELS or not spare
         if region.batch > 1 and spatial:
             return region._replace(batch=-(-region.batch // 2))
-        for axis in range(3) if spatial else ():
-            stride, outputs = self.spec.strides[axis], self.spec.output_size[axis]
-            steps = -(-region.size[axis] // stride)
-            if steps > 1 and outputs // region.size[axis] < _CHUNKS // 2:
+        counts = [-(-o // s) for o, s in zip(region.size, self.spec.strides, strict=True)]
+        order = [0, 1, 2]
+        if self.kernel.source and counts[1] > counts[0]:
+            order = [1, 0, 2]  # the squarer, the less halo
+        for axis in order if spatial else ():
+            stride, steps = self.spec.strides[axis], counts[axis]
+            if steps > 1 and self.spec.output_size[axis] // region.size[axis] < _CHUNKS // 2:
                 size = list(region.size)
                 size[axis] = -(-steps // 2) * stride
                 return region._replace(size=(size[0], size[1], size[2]))

@@ -181,14 +181,13 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
     while lanes > 4 and columns <= lanes // 2:
         lanes //= 2
     channels = spec.out_channels // spec.groups
-    block, vectors = _row_tile(target.registers, stride, max(channels, 1), -(-columns // lanes))
     unpacks = code != wide.code or not access.output_width_dense
-    return Rows(
+    shape = Rows(
         wide=wide,
         lanes=lanes,
-        vectors=vectors,
-        channels=block,
-        tail=channels % block,
+        vectors=1,
+        channels=1,
+        tail=0,
         kernel=kernel,
         stride=stride,
         dilation=dilation,
@@ -199,22 +198,25 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
         and _streams(spec, target, access)
         and spec.output_size[2] * wide.bytes % _LINE == 0,
     )
+    block, vectors = _row_tile(shape, target.registers, max(channels, 1), -(-columns // lanes))
+    return replace(shape, vectors=vectors, channels=block, tail=channels % block)
 
 
-def _row_tile(registers: int, stride: int, channels: int, vectors: int) -> tuple[int, int]:
+def _row_tile(shape: Rows, registers: int, channels: int, vectors: int) -> tuple[int, int]:
     """Output channels, and vectors of a phase, in a tile: the fewest loads and padded vectors a product."""
+    shared = len({tap.shift for tap in shape.taps}) / shape.kernel  # inputs loaded, a tap
 
     def waste(tile: tuple[int, int]) -> tuple[float, int]:
         block, width = tile
         padded = -(-vectors // width) * width / max(vectors, 1)
-        return padded * (1 + 1 / block + 1 / width), -block * width
+        return padded * (1 + shared / block + 1 / width), -block * width
 
     room = registers - 1
     tiles = [
         (block, width)
         for block in range(1, min(channels, 4) + 1)
         for width in range(1, min(vectors, 8) + 1)
-        if stride * block * width + width <= room
+        if shape.stride * block * width + width <= room
     ]
     return min(tiles, key=waste, default=(1, 1))
 

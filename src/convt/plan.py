@@ -166,8 +166,6 @@ def _workspace(
 
 def _row_chunk(chunk: Chunk, kernel: Rows, pad: int) -> Chunk:
     """The same outputs, with the columns that whole tiles of rows load, beyond the input too."""
-    least, most = kernel.reach
     columns = -(-(chunk.stop - chunk.start) // kernel.stride)
-    first = chunk.start // kernel.stride + pad // kernel.stride + least
-    length = -(-columns // kernel.columns) * kernel.columns + most - least
-    return chunk._replace(in_first=first, in_end=first + length)
+    first = chunk.start // kernel.stride + pad // kernel.stride - kernel.margin
+    return chunk._replace(in_first=first, in_end=first + kernel.row_length(columns))

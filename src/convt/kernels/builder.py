@@ -139,10 +139,12 @@ class Builder(ir.IRBuilder):
         mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
         return self.shuffle_vector(a, b, mask)
 
-    def below(self, limit: Value, lanes: int, first: int = 0) -> Value:
-        """A mask of the lanes whose number, counted from `first`, is below `limit`."""
-        kind = ir.VectorType(I64, lanes)
-        numbers = ir.Constant(kind, [ir.Constant(I64, first + lane) for lane in range(lanes)])
+    def below(self, limit: Value, lanes: int, first: int = 0, *, item: int) -> Value:
+        """A mask of the lanes, of `item` bytes, whose number counted from `first` is below `limit`."""
+        kind = ir.VectorType(I32 if item == 4 else I64, lanes)
+        numbers = ir.Constant(kind, [ir.Constant(kind.element, first + k) for k in range(lanes)])
+        if item == 4:  # as wide as what it masks, the comparison is the mask
+            limit = self.trunc(self.minimum(limit, self.i64(first + lanes)), I32)
         return self.icmp_signed("<", numbers, self.splat(limit, lanes))
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
@@ -162,11 +164,40 @@ class Builder(ir.IRBuilder):
         arguments = [pointer, ir.Constant(I32, 1), mask, ir.Constant(kind, None)]
         return self.call(self._declare(name, kind, arguments), arguments)
 
-    def masked_store(self, value: Value, pointer: Value, mask: Value, align: int) -> None:
-        """Store the lanes of `value` that `mask` names."""
-        name = f"llvm.masked.store.v{value.type.count}{_code(value.type.element)}.p0"
-        arguments = [value, pointer, ir.Constant(I32, align), mask]
-        self.call(self._declare(name, ir.VoidType(), arguments), arguments)
+    def store_first(self, value: Value, pointer: Value, count: Value) -> None:
+        """Store the first `count` lanes of `value`: none if it is negative, all if there are no more."""
+        # By halves: a masked store takes dozens of micro-operations on some processors.
+        name = f"store_first_v{value.type.count}{_code(value.type.element)}"
+        if name not in self.module.globals:
+            made = function(self.module, name, [value.type, PTR, I64])
+            inner = Builder(made, fma=self._fma)
+            inner._store_halves(*made.args)
+            inner.ret_void()
+        self.call(self.module.globals[name], [value, pointer, count])
+
+    def _store_halves(self, value: Value, pointer: Value, count: Value) -> None:
+        lanes, item = value.type.count, 8 if value.type.element == F64 else 4
+        with self.if_then(self.icmp_signed(">=", count, self.i64(lanes))):
+            self.store(value, pointer, align=1)
+            self.ret_void()
+        with self.if_then(self.icmp_signed("<=", count, self.i64(0))):
+            self.ret_void()
+        rest, place = Slot(self, value.type, value), Slot(self, PTR, pointer)
+        half = lanes // 2
+        while half:
+            with self.if_then(
+                self.icmp_signed("!=", self.and_(count, self.i64(half)), self.i64(0))
+            ):
+                here = rest.get()
+                first = self.shuffle(here, here, range(half)) if half > 1 else self._lane(here, 0)
+                self.store(first, place.get(), align=1)
+                moved = [*range(half, lanes), *[0] * half]
+                rest.set(self.shuffle(here, here, moved))
+                place.set(self.at(place.get(), self.i64(half * item)))
+            half //= 2
+
+    def _lane(self, value: Value, lane: int) -> Value:
+        return self.extract_element(value, ir.Constant(I32, lane))
 
     def put(self, value: Value, pointer: Value, *, stream: bool) -> None:
         """Store a whole vector; with `stream`, past the caches, to an address that it divides."""

@@ -11,6 +11,7 @@ vectors of input instead of broadcasting elements.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -227,7 +228,11 @@ def _emit_tile(
     zero = b.splat_constant(kind, 0.0)
     sums = [[Slot(b, kind) for _ in range(vectors)] for _ in range(pixels)]
 
-    masks = [b.below(valid, lanes, v * lanes) for v in range(vectors)] if kernel.depthwise else []
+    masks = (
+        [b.below(valid, lanes, v * lanes, item=size) for v in range(vectors)]
+        if kernel.depthwise
+        else []
+    )
 
     def inputs(element: Value) -> list[Value]:
         """What the vectors of output channels are multiplied with."""
@@ -291,15 +296,17 @@ def _store(
     for row in sums:
         for total, step in zip(row, steps, strict=True):
             total.set(b.fadd(total.get(), b.load(b.at(bias, step), align=4 * lanes, typ=kind)))
+
+    def each() -> Iterator[tuple[int, Value, Value]]:
+        for pixel, row in enumerate(sums):
+            y = b.at(b.read(b.at(table, b.i64(16 * pixel + 8)), PTR), offset)
+            for v, total in enumerate(row):
+                yield v, total.get(), b.at(y, steps[v])
+
     with b.if_else(full) as (whole, part):
-        for branch, masked in ((whole, False), (part, True)):
-            with branch:
-                masks = [b.below(valid, lanes, v * lanes) for v in range(vectors)] if masked else []
-                for pixel, row in enumerate(sums):
-                    y = b.at(b.read(b.at(table, b.i64(16 * pixel + 8)), PTR), offset)
-                    for v, total in enumerate(row):
-                        place = b.at(y, steps[v])
-                        if masked:
-                            b.masked_store(total.get(), place, masks[v], 1)
-                        else:
-                            b.put(total.get(), place, stream=kernel.stream)
+        with whole:
+            for _, value, place in each():
+                b.put(value, place, stream=kernel.stream)
+        with part:
+            for v, value, place in each():
+                b.store_first(value, place, b.sub(valid, b.i64(v * lanes)))

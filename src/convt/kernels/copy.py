@@ -15,9 +15,10 @@ from convt.kernels.elements import load, store
 from convt.kernels.keys import Element
 from convt.target import Target
 
-__all__ = ["emit_copy", "transpose"]
+__all__ = ["deinterleave", "emit_copy", "interleave", "transpose"]
 
 Value = Any
+_FEW = (2, 3, 4)  # channels that are copied side by side
 
 
 def emit_copy(
@@ -51,7 +52,7 @@ def emit_copy(
             copy.rows(ni, nj)
         with otherwise, b.if_else(columns) as (across, scattered):
             with across:
-                copy.blocks(ni, nj)
+                copy.columns(ni, nj)
             with scattered:
                 copy.scalars(b.i64(0), ni, b.i64(0), nj)
     b.ret_void()
@@ -106,6 +107,48 @@ class _Copy:
             self.scalars(i, b.add(i, b.i64(self.lanes)), wj, nj)
         self.scalars(wi, ni, b.i64(0), nj)
 
+    def columns(self, ni: Value, nj: Value) -> None:
+        """Source dense along i: a few dense channels are (de)interleaved, else blocks transposed."""
+        b, done = self.b, self.b.append_basic_block("copied")
+        for few in _FEW:
+            count = b.i64(few)
+            dense = b.icmp_signed("==", self.di, b.i64(few * self.destination.bytes))
+            with b.if_then(b.and_(b.icmp_signed("==", nj, count), dense)):
+                self._join(few, ni)
+                b.branch(done)
+            dense = b.icmp_signed("==", self.sj, b.i64(few * self.source.bytes))
+            with b.if_then(b.and_(b.icmp_signed("==", ni, count), dense)):
+                self._part(few, nj)
+                b.branch(done)
+        self.blocks(ni, nj)
+        b.branch(done)
+        b.position_at_end(done)
+
+    def _join(self, few: int, ni: Value) -> None:
+        """Rows of a few channels -> pixels."""
+        b, whole, zero = self.b, self._whole(ni), self.b.i64(0)
+        with b.loop(zero, whole, self.lanes) as i:
+            rows = [
+                load(b, self.source, self._from(i, b.i64(j)), self.lanes, half=self.half)
+                for j in range(few)
+            ]
+            for k, vector in enumerate(interleave(b, rows)):
+                place = b.at(self._to(i, zero), b.i64(k * self.lanes * self.destination.bytes))
+                store(b, self.destination, vector, place, self.lanes, half=self.half)
+        self.scalars(whole, ni, zero, b.i64(few))
+
+    def _part(self, few: int, nj: Value) -> None:
+        """Pixels of a few channels -> rows."""
+        b, whole, zero = self.b, self._whole(nj), self.b.i64(0)
+        with b.loop(zero, whole, self.lanes) as j:
+            vectors = []
+            for k in range(few):
+                place = b.at(self._from(zero, j), b.i64(k * self.lanes * self.source.bytes))
+                vectors.append(load(b, self.source, place, self.lanes, half=self.half))
+            for i, row in enumerate(deinterleave(b, vectors)):
+                store(b, self.destination, row, self._to(b.i64(i), j), self.lanes, half=self.half)
+        self.scalars(zero, b.i64(few), whole, nj)
+
     def _block(self, i: Value, j: Value) -> None:
         b, half = self.b, self.half
         place, rows = self._from(i, j), []
@@ -132,3 +175,34 @@ def transpose(b: Builder, rows: list[Value]) -> list[Value]:
                 turned[i + step] = b.shuffle(rows[i], rows[i + step], high)
         rows, step = turned, step // 2
     return rows
+
+
+def interleave(b: Builder, vectors: list[Value]) -> list[Value]:
+    """N vectors -> n vectors in which the elements of all alternate, by two-input shuffles."""
+    count = len(vectors)
+    if count == 1:
+        return vectors
+    lanes = vectors[0].type.count
+    result = []
+    for part in range(count):
+        wanted = [divmod(part * lanes + lane, count) for lane in range(lanes)]  # (lane, vector)
+        value = b.shuffle(vectors[0], vectors[1], [lane + lanes * (of == 1) for lane, of in wanted])
+        for extra in range(2, count):
+            picks = [lanes + lane if of == extra else i for i, (lane, of) in enumerate(wanted)]
+            value = b.shuffle(value, vectors[extra], picks)
+        result.append(value)
+    return result
+
+
+def deinterleave(b: Builder, vectors: list[Value]) -> list[Value]:
+    """The inverse of `interleave`."""
+    count, lanes = len(vectors), vectors[0].type.count
+    result = []
+    for part in range(count):
+        wanted = [divmod(lane * count + part, lanes) for lane in range(lanes)]  # (vector, lane)
+        value = vectors[0]
+        for of in range(count):
+            picks = [lanes + lane if v == of else i for i, (v, lane) in enumerate(wanted)]
+            value = b.shuffle(value, vectors[of], picks)
+        result.append(value)
+    return result

@@ -124,10 +124,15 @@ class Rows:
         return tuple(sorted(found, key=lambda tap: (tap.shift, tap.phase)))
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """The least and the greatest shift."""
-        shifts = [tap.shift for tap in self.taps]
-        return min(shifts), max(shifts)
+    def margin(self) -> int:
+        """Columns before those at shift 0 in a packed row."""
+        return -min(tap.shift for tap in self.taps)
+
+    def row_length(self, columns: int) -> int:
+        """Columns of a packed row that serves `columns` of each phase."""
+        # Rows are dense: aligned ones were slower, since they take more of the caches.
+        tiles = -(-columns // self.columns)
+        return self.margin + tiles * self.columns + max(tap.shift for tap in self.taps)
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
+from convt.kernels.copy import interleave
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
 from convt.kernels.elements import number
 from convt.kernels.keys import Rows
@@ -185,9 +186,10 @@ class _Tile:
         """One input channel of one row: every tap of the width that reaches these phases."""
         b, kernel, size = self.b, self.kernel, self.kernel.wide.bytes
         taps = [t for t in kernel.taps if t.phase in self.phases]
-        least = kernel.reach[0]
         for shift in sorted({t.shift for t in taps}):
-            place = [(shift - least + v * kernel.lanes) * size for v in range(kernel.vectors)]
+            place = [
+                (kernel.margin + shift + v * kernel.lanes) * size for v in range(kernel.vectors)
+            ]
             values = [b.load(b.at(x, b.i64(p)), align=size, typ=self.kind) for p in place]
             for column in (t for t in taps if t.shift == shift):
                 for channel in range(self.channels):
@@ -229,8 +231,7 @@ class _Tile:
                     b.put(value, place, stream=kernel.stream)
             with part:
                 for i, (value, place) in enumerate(zip(vectors, places, strict=True)):
-                    mask = b.below(self.left, kernel.lanes, i * kernel.lanes)
-                    b.masked_store(value, place, mask, 1)
+                    b.store_first(value, place, b.sub(self.left, b.i64(i * kernel.lanes)))
 
     def _scatter(self, y: Value, channel: int) -> None:
         """Store some of many phases, one element at a time."""
@@ -249,20 +250,3 @@ class _Tile:
                             typ=number(kernel.wide),
                         )
                         b.store(value, b.at(y, b.mul(column, b.i64(size))), align=1)
-
-
-def interleave(b: Builder, vectors: list[Value]) -> list[Value]:
-    """N vectors -> n vectors in which the elements of all alternate, by two-input shuffles."""
-    count = len(vectors)
-    if count == 1:
-        return vectors
-    lanes = vectors[0].type.count
-    result = []
-    for part in range(count):
-        wanted = [divmod(part * lanes + lane, count) for lane in range(lanes)]  # (lane, vector)
-        value = b.shuffle(vectors[0], vectors[1], [lane + lanes * (of == 1) for lane, of in wanted])
-        for extra in range(2, count):
-            picks = [lanes + lane if of == extra else i for i, (lane, of) in enumerate(wanted)]
-            value = b.shuffle(value, vectors[extra], picks)
-        result.append(value)
-    return result
