@@ -28,7 +28,7 @@ from convt.target import Target
 __all__ = ["emit"]
 
 Value = Any
-_UNROLL = 4  # input channels an iteration
+_UNROLL = 4  # input channels an iteration of a full tile
 
 
 def emit(kernel: Channels, target: Target) -> str:
@@ -221,92 +221,111 @@ def _emit_tile(
     )
     b = Builder(made, fma=target.fma)
     filters, bias, table, run_list, run_count, group, valid, offset = made.args
-    wide, lanes, size = kernel.wide, kernel.lanes, kernel.wide.bytes
-    kind = ir.VectorType(number(wide), lanes)
-    width = vectors * lanes * size
-    x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
-    zero = b.splat_constant(kind, 0.0)
-    sums = [[Slot(b, kind) for _ in range(vectors)] for _ in range(pixels)]
-
-    masks = (
-        [b.below(valid, lanes, v * lanes, item=size) for v in range(vectors)]
-        if kernel.depthwise
-        else []
+    tile = _Tile(b, kernel, pixels, vectors, filters, table, valid, offset)
+    zero = b.splat_constant(tile.kind, 0.0)
+    accumulate(
+        b, Runs(run_list, run_count, group), [s for r in tile.sums for s in r], tile.run, zero
     )
+    tile.store(bias)
+    b.ret_void()
+    return made
 
-    def inputs(element: Value) -> list[Value]:
-        """What the vectors of output channels are multiplied with."""
-        if not kernel.depthwise:
-            value = b.splat(b.load(element, align=1, typ=number(wide)), lanes)
-            return [value] * vectors
-        places = [b.at(element, b.i64(v * lanes * size)) for v in range(vectors)]
-        return [b.masked_load(kind, place, mask) for place, mask in zip(places, masks, strict=True)]
 
-    def step(places: list[Value], weights: Value, channel: Value, ahead: int) -> None:
-        """Add the products of one input channel."""
-        taps = [
-            b.load(
-                b.at(weights, b.i64(ahead * width + v * lanes * size)), align=4 * lanes, typ=kind
-            )
-            for v in range(vectors)
-        ]
-        for place, row in zip(places, sums, strict=True):
-            values = inputs(b.at(b.at(place, channel), b.i64(ahead * size)))
-            for total, value, weight in zip(row, values, taps, strict=True):
-                total.set(b.multiply_add(value, weight, total.get()))
+class _Tile:
+    """The sums of one register tile."""
 
-    def run(entry: dict[str, Value]) -> None:
-        start = b.add(entry["input"], offset) if kernel.depthwise else entry["input"]
-        places = [b.at(place, start) for place in x]
-        weights = Slot(b, PTR, b.at(filters, b.mul(entry["row"], b.i64(width))))
-        end = b.mul(entry["count"], b.i64(size))
+    def __init__(
+        self,
+        b: Builder,
+        kernel: Channels,
+        pixels: int,
+        vectors: int,
+        filters: Value,
+        table: Value,
+        valid: Value,
+        offset: Value,
+    ) -> None:
+        self.b, self.kernel, self.vectors = b, kernel, vectors
+        self.filters, self.table, self.valid, self.offset = filters, table, valid, offset
+        self.lanes, self.size = kernel.lanes, kernel.wide.bytes
+        self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+        self.unroll = _UNROLL if pixels == kernel.pixels else 1
+        self.x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
+        self.sums = [[Slot(b, self.kind) for _ in range(vectors)] for _ in range(pixels)]
+        self.steps = [b.i64(v * self.lanes * self.size) for v in range(vectors)]
+
+    def run(self, entry: dict[str, Value]) -> None:
+        """Add the products of one run: of one tap, some input channels."""
+        b, width = self.b, self.vectors * self.lanes * self.size
+        start = b.add(entry["input"], self.offset) if self.kernel.depthwise else entry["input"]
+        places = [b.at(place, start) for place in self.x]
+        weights = Slot(b, PTR, b.at(self.filters, b.mul(entry["row"], b.i64(width))))
+        end = b.mul(entry["count"], b.i64(self.size))
         channel = Slot(b, I64, b.i64(0))
 
         def below(stop: Value) -> Value:
             return b.icmp_signed("<", channel.get(), stop)
 
-        for unroll in (_UNROLL, 1):
-            with b.repeat(partial(below, b.sub(end, b.i64((unroll - 1) * size)))):
+        for unroll in sorted({self.unroll, 1}, reverse=True):
+            with b.repeat(partial(below, b.sub(end, b.i64((unroll - 1) * self.size)))):
+                parts = [[total.get() for total in row] for row in self.sums]
                 for ahead in range(unroll):
-                    step(places, weights.get(), channel.get(), ahead)
+                    here = b.at(weights.get(), b.i64(ahead * width))
+                    self._products(
+                        parts, places, here, b.add(channel.get(), b.i64(ahead * self.size))
+                    )
+                for row, values in zip(self.sums, parts, strict=True):
+                    for total, value in zip(row, values, strict=True):
+                        total.set(value)
                 weights.set(b.at(weights.get(), b.i64(unroll * width)))
-                channel.add(b.i64(unroll * size))
+                channel.add(b.i64(unroll * self.size))
 
-    accumulate(b, Runs(run_list, run_count, group), [s for r in sums for s in r], run, zero)
-    _store(b, kernel, sums, bias, table, valid, offset)
-    b.ret_void()
-    return made
+    def _products(
+        self, parts: list[list[Value]], places: list[Value], weights: Value, channel: Value
+    ) -> None:
+        """Add the products of one input channel to `parts`."""
+        b = self.b
+        align = self.lanes * self.size
+        taps = [b.load(b.at(weights, step), align=align, typ=self.kind) for step in self.steps]
+        for place, row in zip(places, parts, strict=True):
+            values = self._inputs(b.at(place, channel))
+            for v, (value, weight) in enumerate(zip(values, taps, strict=True)):
+                row[v] = b.multiply_add(value, weight, row[v])
 
+    def _inputs(self, element: Value) -> list[Value]:
+        """What the vectors of output channels are multiplied with."""
+        b = self.b
+        if not self.kernel.depthwise:
+            value = b.load(element, align=1, typ=number(self.kernel.wide))
+            return [b.splat(value, self.lanes)] * self.vectors
+        return [
+            b.masked_load(self.kind, b.at(element, step), self._valid(v))
+            for v, step in enumerate(self.steps)
+        ]
 
-def _store(
-    b: Builder,
-    kernel: Channels,
-    sums: list[list[Slot]],
-    bias: Value,
-    table: Value,
-    valid: Value,
-    offset: Value,
-) -> None:
-    """Add the bias and store; of the last block only the lanes that are channels."""
-    lanes, size = kernel.lanes, kernel.wide.bytes
-    kind = ir.VectorType(number(kernel.wide), lanes)
-    vectors = len(sums[0])
-    full = b.icmp_signed(">=", valid, b.i64(vectors * lanes))
-    steps = [b.i64(v * lanes * size) for v in range(vectors)]
-    for row in sums:
-        for total, step in zip(row, steps, strict=True):
-            total.set(b.fadd(total.get(), b.load(b.at(bias, step), align=4 * lanes, typ=kind)))
+    def _valid(self, vector: int) -> Value:
+        return self.b.below(self.valid, self.lanes, vector * self.lanes, item=self.size)
 
-    def each() -> Iterator[tuple[int, Value, Value]]:
-        for pixel, row in enumerate(sums):
-            y = b.at(b.read(b.at(table, b.i64(16 * pixel + 8)), PTR), offset)
-            for v, total in enumerate(row):
-                yield v, total.get(), b.at(y, steps[v])
+    def store(self, bias: Value) -> None:
+        """Add the bias and store; of the last block only the lanes that are channels."""
+        b, lanes = self.b, self.lanes
+        full = b.icmp_signed(">=", self.valid, b.i64(self.vectors * lanes))
+        biases = [b.load(b.at(bias, s), align=lanes * self.size, typ=self.kind) for s in self.steps]
+        for row in self.sums:
+            for total, value in zip(row, biases, strict=True):
+                total.set(b.fadd(total.get(), value))
+        with b.if_else(full) as (whole, part):
+            with whole:
+                for _, value, place in self._results():
+                    b.put(value, place, stream=self.kernel.stream)
+            with part:
+                for v, value, place in self._results():
+                    b.store_first(value, place, b.sub(self.valid, b.i64(v * lanes)))
 
-    with b.if_else(full) as (whole, part):
-        with whole:
-            for _, value, place in each():
-                b.put(value, place, stream=kernel.stream)
-        with part:
-            for v, value, place in each():
-                b.store_first(value, place, b.sub(valid, b.i64(v * lanes)))
+    def _results(self) -> Iterator[tuple[int, Value, Value]]:
+        """The number of the vector, its value and its place, for every pixel."""
+        b = self.b
+        for pixel, row in enumerate(self.sums):
+            y = b.at(b.read(b.at(self.table, b.i64(16 * pixel + 8)), PTR), self.offset)
+            for v, (total, step) in enumerate(zip(row, self.steps, strict=True)):
+                yield v, total.get(), b.at(y, step)

@@ -6,6 +6,7 @@ where source and destination are dense along different axes it transposes square
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -22,11 +23,17 @@ _FEW = (2, 3, 4)  # channels that are copied side by side
 
 
 def emit_copy(
-    module: ir.Module, target: Target, source: Element, destination: Element
+    module: ir.Module,
+    target: Target,
+    source: Element,
+    destination: Element,
+    *,
+    few: Sequence[int] = _FEW,
 ) -> ir.Function:
     """``copy(source, si, sj, destination, di, dj, ni, nj)``: destination[i, j] = source[i, j].
 
-    Strides are in bytes. One function a pair of element types; asking again returns it.
+    Strides are in bytes. One function a pair of element types; asking again returns it. `few` are the
+    numbers of dense channels that are copied side by side.
     """
     name = f"copy_{source.name}_{destination.name}"
     if name in module.globals:
@@ -43,7 +50,8 @@ def emit_copy(
     si, sj = b.select(swap, sj, si), b.select(swap, si, sj)
     di, dj = b.select(swap, dj, di), b.select(swap, di, dj)
     ni, nj = b.select(swap, nj, ni), b.select(swap, ni, nj)
-    copy = _Copy(b, target.half, source, destination, lanes, src, si, sj, dst, di, dj)
+    places = (src, si, sj, dst, di, dj)
+    copy = _Copy(b, target.half, source, destination, lanes, few, *places)
     dense = b.icmp_signed("==", dj, b.i64(destination.bytes))
     rows = b.and_(dense, b.icmp_signed("==", sj, b.i64(source.bytes)))
     columns = b.and_(dense, b.icmp_signed("==", si, b.i64(source.bytes)))
@@ -67,9 +75,11 @@ class _Copy:
         source: Element,
         destination: Element,
         lanes: int,
+        few: Sequence[int],
         *places: Value,
     ) -> None:
-        self.b, self.half, self.lanes = b, half, lanes
+        self.b, self.half, self.lanes, self.few = b, half, lanes, few
+        self.places = places
         self.source, self.destination = source, destination
         self.src, self.si, self.sj, self.dst, self.di, self.dj = places
 
@@ -88,8 +98,18 @@ class _Copy:
         return self.b.and_(count, self.b.i64(-self.lanes))
 
     def scalars(self, i0: Value, i1: Value, j0: Value, j1: Value) -> None:
-        with self.b.loop(i0, i1) as i, self.b.loop(j0, j1) as j:
-            self._move(i, j, 1)
+        """One element at a time, by a function that all corners share."""
+        name = f"{self.b.function.name}_scalars"
+        module = self.b.module
+        if name not in module.globals:
+            made = function(module, name, [PTR, I64, I64, PTR, *[I64] * 6])
+            b = Builder(made, fma=False)
+            *places, first, end, left, right = made.args
+            inner = _Copy(b, self.half, self.source, self.destination, 1, (), *places)
+            with b.loop(first, end) as i, b.loop(left, right) as j:
+                inner._move(i, j, 1)
+            b.ret_void()
+        self.b.call(module.globals[name], [*self.places, i0, i1, j0, j1])
 
     def rows(self, ni: Value, nj: Value) -> None:
         b, whole = self.b, self._whole(nj)
@@ -110,7 +130,7 @@ class _Copy:
     def columns(self, ni: Value, nj: Value) -> None:
         """Source dense along i: a few dense channels are (de)interleaved, else blocks transposed."""
         b, done = self.b, self.b.append_basic_block("copied")
-        for few in _FEW:
+        for few in self.few:
             count = b.i64(few)
             dense = b.icmp_signed("==", self.di, b.i64(few * self.destination.bytes))
             with b.if_then(b.and_(b.icmp_signed("==", nj, count), dense)):

@@ -35,7 +35,7 @@ def emit(kernel: PackFilters, target: Target) -> str:
 
 
 def _task(b: Builder, kernel: PackFilters, target: Target, fields: Fields, index: Value) -> None:
-    copy = emit_copy(b.module, target, kernel.source, kernel.wide)
+    copy = emit_copy(b.module, target, kernel.source, kernel.wide, few=())
     size = kernel.wide.bytes
     channels, blocks = fields["in_channels"], fields["blocks"]
     depth = b.srem(index, fields["kernel_d"])

@@ -186,6 +186,7 @@ class _Tile:
         """One input channel of one row: every tap of the width that reaches these phases."""
         b, kernel, size = self.b, self.kernel, self.kernel.wide.bytes
         taps = [t for t in kernel.taps if t.phase in self.phases]
+        parts = {key: total.get() for key, total in self.sums.items()}
         for shift in sorted({t.shift for t in taps}):
             place = [
                 (kernel.margin + shift + v * kernel.lanes) * size for v in range(kernel.vectors)
@@ -199,8 +200,10 @@ class _Tile:
                     )
                     weight = b.splat(weight, kernel.lanes)
                     for v, value in enumerate(values):
-                        total = self.sums[column.phase, channel, v]
-                        total.set(b.multiply_add(value, weight, total.get()))
+                        key = (column.phase, channel, v)
+                        parts[key] = b.multiply_add(value, weight, parts[key])
+        for key, total in self.sums.items():
+            total.set(parts[key])
 
     def _add_bias(self) -> None:
         b, size = self.b, self.kernel.wide.bytes
