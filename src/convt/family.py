@@ -126,9 +126,11 @@ def _channels(spec: Spec, target: Target, access: Access, *, depthwise: bool) ->
     return Channels(
         wide=wide,
         lanes=lanes,
-        pixels=_tile_pixels(target.registers, vectors, depthwise=depthwise),
+        pixels=_tile_pixels(target, vectors, depthwise=depthwise),
         vectors=vectors,
         tail=tail,
+        tail_pixels=_tile_pixels(target, tail, depthwise=depthwise) if tail else 0,
+        unroll=1 if target.isa == "NEON" else 4,
         source=Element(code, access.input_swapped) if packs else None,
         destination=Element(code) if unpacks else None,
         stream=not unpacks
@@ -145,10 +147,14 @@ def _block(vectors: int) -> tuple[int, int]:
     return 2, 3 if vectors % 2 else 0
 
 
-def _tile_pixels(registers: int, vectors: int, *, depthwise: bool) -> int:
+def _tile_pixels(target: Target, vectors: int, *, depthwise: bool) -> int:
     """Pixels in a tile: as many sums as fit beside a row of filters and what they meet."""
-    beside = 3 * vectors if depthwise else vectors + 1
-    return min((registers - beside) // vectors, 12 if registers <= 16 else 14)
+    if target.registers <= 16:
+        beside = 3 * vectors if depthwise else vectors + 1
+        return min((target.registers - beside) // vectors, 12)
+    # LLVM gathers the elements to broadcast ahead of the sums where they take a load each.
+    beside = (5 if target.isa == "NEON" else 2) * vectors + 2
+    return min((target.registers - beside) // vectors, 14)
 
 
 def _streams(spec: Spec, target: Target, access: Access) -> bool:

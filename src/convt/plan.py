@@ -21,6 +21,7 @@ __all__ = ["Access", "Chunk", "Plan", "make_plan"]
 
 _RUN = 256  # products of one tap in one chain of additions, at most; see kernels/sums.py
 _GROUP = 128  # products that chains of several taps may add up to: longer ones cost accuracy
+_TOTALS = 4096  # bytes that hold the sums of any tile: 32 registers of 64 bytes, twice
 _PIXELS = 240  # pixels whose addresses are listed at a time: their input stays in the first caches
 
 
@@ -44,9 +45,7 @@ class Plan:
     pixel_block: int  # pixels listed at a time; 0: the kernel lists none
     packed_filters: int  # elements
     packed_lanes: int  # output channels of all groups, filled up to whole vectors
-    workspace: tuple[
-        int, int, int, int
-    ]  # bytes: lists of runs and pixels, slabs of input and output
+    workspace: tuple[int, ...]  # bytes: runs, totals, pixels, slabs of input and output
     threads: int  # that share the tasks
     products: int  # multiplications of the definition
 
@@ -144,8 +143,8 @@ def _workspace(
     region: Region,
     pieces: list[list[Chunk]],
     run: int,
-) -> tuple[int, int, int, int]:
-    """Bytes of the list of runs, the list of pixels, and the slabs of input and output."""
+) -> tuple[int, ...]:
+    """Bytes of the list of runs, the totals, the list of pixels, and the slabs of input and output."""
     in_channels, channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
     out_channels = min(region.blocks * kernel.block_channels, channels)
     if kernel.depthwise:
@@ -156,12 +155,12 @@ def _workspace(
     item, extra = kernel.wide.bytes, kernel.pixels if isinstance(kernel, Channels) else 0
     sizes = (
         24 * taps * -(-in_channels // run),
+        _TOTALS,
         16 * (_pixel_block(kernel) + extra),
         inputs * region.batch * in_channels * item if kernel.source else 0,
         outputs * region.batch * out_channels * item if kernel.destination else 0,
     )
-    runs, pixels, input_slab, output_slab = (-(-size // 64) * 64 for size in sizes)
-    return runs, pixels, input_slab, output_slab
+    return tuple(-(-size // 64) * 64 for size in sizes)
 
 
 def _row_chunk(chunk: Chunk, kernel: Rows, pad: int) -> Chunk:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit
-from convt.kernels.record import FIELDS, slot
+from convt.kernels.record import FIELDS, WORKSPACE, slot
 from convt.plan import Plan
 from convt.threads import share
 
@@ -152,7 +152,6 @@ def _record(plan: Plan) -> Any:
 def _template(plan: Plan) -> Any:
     """The record of every call of `plan`, but for the arrays."""
     spec = plan.computed
-    offsets = [sum(plan.workspace[:part]) for part in range(4)]
     fields: dict[str, int] = {
         "tasks": plan.tasks,
         "batch": spec.batch,
@@ -167,11 +166,11 @@ def _template(plan: Plan) -> Any:
         "run_channels": plan.run_channels,
         "flush_runs": plan.flush_runs,
         "pixel_block": plan.pixel_block,
-        "workspace_runs": offsets[0],
-        "workspace_pixels": offsets[1],
-        "workspace_input": offsets[2],
-        "workspace_output": offsets[3],
     }
+    place = 0
+    for part, size in zip(WORKSPACE, plan.workspace, strict=True):
+        fields[f"workspace_{part}"] = place
+        place += size
     for number, axis in enumerate("dhw"):
         tables = _tables(plan, number)
         for name, table in zip(("chunks", "segments", "taps"), tables, strict=True):

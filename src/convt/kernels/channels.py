@@ -22,13 +22,12 @@ from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
 from convt.kernels.elements import number
 from convt.kernels.keys import Channels
-from convt.kernels.sums import RunList, Runs, accumulate
+from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
 
 __all__ = ["emit"]
 
 Value = Any
-_UNROLL = 4  # input channels an iteration of a full tile
 
 
 def emit(kernel: Channels, target: Target) -> str:
@@ -71,7 +70,7 @@ class _Box:
     def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
         """List the taps that reach the box, in order."""
         b, fields = self.b, self.fields
-        listed = RunList(b, fields, b.at(self.scratch, fields["workspace_runs"]), self.x.c)
+        listed = RunList(b, fields, self.scratch, self.x.c)
         strides = {"d": self.x.d, "h": self.x.h, "w": self.x.w}
         taps = {a: b.loop(box[a]["tap_first"], box[a]["tap_end"]) for a in "dhw"}
         with taps["d"] as d, taps["h"] as h, taps["w"] as w:
@@ -174,31 +173,31 @@ class _Box:
         each_block(b, fields, (low, high), kernel.vectors, kernel.tail, call)
 
 
-_ARGUMENTS = [PTR, PTR, PTR, I64, PTR, I64, I64, I64, I64]
+_ARGUMENTS = [PTR, PTR, PTR, I64, *RUNS, I64, I64]
 
 
 def _emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int) -> ir.Function:
-    """``block(filters, bias, table, count, runs, run_count, group, valid, offset)``: its tiles."""
+    """``block(filters, bias, table, count, runs..., valid, offset)``: its tiles."""
     name = f"block_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    tiles = {h: _emit_tile(module, target, kernel, h, vectors) for h in kernel.heights}
+    heights = kernel.heights(vectors)
+    tiles = {h: _emit_tile(module, target, kernel, h, vectors) for h in heights}
     made = function(module, name, _ARGUMENTS)
     b = Builder(made, fma=target.fma)
     filters, bias, table, count, *rest = made.args
-    whole = b.sub(count, b.srem(count, b.i64(kernel.pixels)))
+    whole = b.sub(count, b.srem(count, b.i64(heights[0])))
 
     def call(height: int, first: Value) -> None:
         b.call(tiles[height], [filters, bias, b.at(table, b.mul(first, b.i64(16))), *rest])
 
     # The rest goes to the lowest tile that holds it; a tile's surplus repeats the last pixel.
     left = b.sub(count, whole)
-    half = kernel.heights[1] if len(kernel.heights) > 1 else 0
-    full = b.icmp_signed(">", left, b.i64(half))
-    end = b.add(whole, b.select(full, b.i64(kernel.pixels), b.i64(0)))
-    with b.loop(b.i64(0), end, kernel.pixels) as first:
-        call(kernel.pixels, first)
-    for height, below in zip(kernel.heights[1:], (*kernel.heights[2:], 0), strict=True):
+    full = b.icmp_signed(">", left, b.i64(heights[1] if len(heights) > 1 else 0))
+    end = b.add(whole, b.select(full, b.i64(heights[0]), b.i64(0)))
+    with b.loop(b.i64(0), end, heights[0]) as first:
+        call(heights[0], first)
+    for height, below in zip(heights[1:], (*heights[2:], 0), strict=True):
         fits = b.and_(
             b.icmp_signed("<=", left, b.i64(height)), b.icmp_signed(">", left, b.i64(below))
         )
@@ -216,16 +215,14 @@ def _emit_tile(
     made = function(
         module,
         f"tile_{pixels}x{vectors}",
-        [PTR, PTR, PTR, PTR, I64, I64, I64, I64],
-        inline=pixels == kernel.pixels,
+        [PTR, PTR, PTR, *RUNS, I64, I64],
+        inline=pixels == kernel.heights(vectors)[0],
     )
     b = Builder(made, fma=target.fma)
-    filters, bias, table, run_list, run_count, group, valid, offset = made.args
+    filters, bias, table, *runs, valid, offset = made.args
     tile = _Tile(b, kernel, pixels, vectors, filters, table, valid, offset)
     zero = b.splat_constant(tile.kind, 0.0)
-    accumulate(
-        b, Runs(run_list, run_count, group), [s for r in tile.sums for s in r], tile.run, zero
-    )
+    accumulate(b, Runs(*runs), [s for r in tile.sums for s in r], tile.run, zero)
     tile.store(bias)
     b.ret_void()
     return made
@@ -249,7 +246,7 @@ class _Tile:
         self.filters, self.table, self.valid, self.offset = filters, table, valid, offset
         self.lanes, self.size = kernel.lanes, kernel.wide.bytes
         self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
-        self.unroll = _UNROLL if pixels == kernel.pixels else 1
+        self.unroll = kernel.unroll if pixels == kernel.heights(vectors)[0] else 1
         self.x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
         self.sums = [[Slot(b, self.kind) for _ in range(vectors)] for _ in range(pixels)]
         self.steps = [b.i64(v * self.lanes * self.size) for v in range(vectors)]

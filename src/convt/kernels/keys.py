@@ -44,6 +44,8 @@ class Channels:
     pixels: int  # pixels in a tile
     vectors: int  # vectors of output channels in a tile
     tail: int  # vectors in the last block of output channels; 0: it is like the others
+    tail_pixels: int  # pixels in a tile of that block
+    unroll: int  # input channels an iteration of a full tile
     source: Element | None = None  # element type of a packed input; None: read in place
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
@@ -57,20 +59,20 @@ class Channels:
     def block_channels(self) -> int:
         return self.lanes * self.vectors
 
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """Tile heights that code is emitted for, largest first: rests after whole tiles use the others."""
-        return tuple(sorted({self.pixels, -(-self.pixels // 2), 2, 1}, reverse=True))
+    def heights(self, vectors: int) -> tuple[int, ...]:
+        """Heights of tiles of `vectors`, largest first: rests after whole tiles use the others."""
+        most = self.pixels if vectors == self.vectors else self.tail_pixels
+        return tuple(sorted({most, -(-most // 2), min(most, 2), 1}, reverse=True))
 
     @property
     def name(self) -> str:
         tile = f"{self.pixels}x{self.block_channels}"
-        tail = f"t{self.tail * self.lanes}" if self.tail else ""
+        tail = f"t{self.tail_pixels}x{self.tail * self.lanes}" if self.tail else ""
         read = f"_from_{self.source.name}" if self.source else ""
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         family = "depthwise" if self.depthwise else "channels"
-        return f"{self.wide.name}_{family}_{tile}{tail}_l{self.lanes}{read}{write}{stream}"
+        return f"{self.wide.name}_{family}_{tile}{tail}_l{self.lanes}u{self.unroll}{read}{write}{stream}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ integers, so one compiled kernel serves every size.
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "FIELDS", "RUN", "SEGMENT", "TAP", "slot"]
+__all__ = ["CHUNK", "FIELDS", "RUN", "SEGMENT", "TAP", "WORKSPACE", "slot"]
 
 _AXES = ("d", "h", "w")
 _STRIDES = ("n", "d", "h", "w", "c")
+WORKSPACE = ("runs", "totals", "pixels", "input", "output")  # its parts, in order
 
 FIELDS: tuple[str, ...] = (
     "next",  # the task that the next free thread takes
@@ -39,7 +40,7 @@ FIELDS: tuple[str, ...] = (
     "run_channels",  # input channels in a run
     "flush_runs",  # runs summed up before they join the total
     "pixel_block",  # pixels whose addresses are listed at a time
-    *(f"workspace_{part}" for part in ("runs", "pixels", "input", "output")),
+    *(f"workspace_{part}" for part in WORKSPACE),
     # the filters as the caller has them
     "source",
     *(f"source_{axis}" for axis in (*_AXES, "o", "i")),

@@ -22,7 +22,7 @@ from convt.kernels.copy import interleave
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
 from convt.kernels.elements import number
 from convt.kernels.keys import Rows
-from convt.kernels.sums import RunList, Runs, accumulate
+from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
 
 __all__ = ["emit"]
@@ -72,7 +72,7 @@ class _Rows:
     def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
         """List the pairs of depth and height taps that reach the box, in order."""
         b, fields, x = self.b, self.fields, self.x
-        listed = RunList(b, fields, b.at(self.scratch, fields["workspace_runs"]), x.c)
+        listed = RunList(b, fields, self.scratch, x.c)
         taps = {a: b.loop(box[a]["tap_first"], box[a]["tap_end"]) for a in "dh"}
         with taps["d"] as d, taps["h"] as h:
             deep, high = tap(b, fields, "d", d), tap(b, fields, "h", h)
@@ -111,11 +111,11 @@ class _Rows:
         each_block(b, fields, (low, high), kernel.channels, kernel.tail, call)
 
 
-_ARGUMENTS = [PTR, PTR, PTR, I64, PTR, I64, I64, PTR, I64, I64]
+_ARGUMENTS = [PTR, PTR, PTR, I64, PTR, I64, I64, *RUNS]
 
 
 def _emit_row(module: ir.Module, target: Target, kernel: Rows, channels: int) -> ir.Function:
-    """``row(filters, bias, x, x_channel, y, y_channel, columns, runs, run_count, group)``: its tiles."""
+    """``row(filters, bias, x, x_channel, y, y_channel, columns, runs...)``: its tiles."""
     name = f"row_{channels}"
     if name in module.globals:
         return module.globals[name]

@@ -12,31 +12,36 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from convt.kernels.builder import I1, I64, Builder, Slot
+from convt.kernels.builder import F64, I1, I64, PTR, Builder, Slot
 from convt.kernels.driver import Fields, row
 from convt.kernels.record import RUN
 
-__all__ = ["RunList", "Runs", "accumulate"]
+__all__ = ["RUNS", "RunList", "Runs", "accumulate"]
 
 Value = Any
 
 
 class Runs(NamedTuple):
-    """The list of runs of a box of outputs: address, length, and runs in a group."""
+    """The list of runs of a box of outputs, and where their totals wait."""
 
     list: Value
     count: Value
-    group: Value
+    group: Value  # runs in a group
+    totals: Value  # room for the sums of one tile
+
+
+RUNS = (PTR, I64, I64, PTR)  # the types of Runs
 
 
 class RunList:
-    """Lists the runs of a box of outputs, tap by tap, at `place`.
+    """Lists the runs of a box of outputs, tap by tap, in the workspace at `scratch`.
 
     `stride` is from one input channel to the next, in bytes.
     """
 
-    def __init__(self, b: Builder, fields: Fields, place: Value, stride: Value) -> None:
-        self._b, self._fields, self._place, self._stride = b, fields, place, stride
+    def __init__(self, b: Builder, fields: Fields, scratch: Value, stride: Value) -> None:
+        self._b, self._fields, self._scratch, self._stride = b, fields, scratch, stride
+        self._place = b.at(scratch, fields["workspace_runs"])
         self._count = Slot(b, I64, b.i64(0))
 
     def add(self, offset: Value, tap: Value) -> None:
@@ -56,7 +61,8 @@ class RunList:
 
     def runs(self) -> Runs:
         """The list so far."""
-        return Runs(self._place, self._count.get(), self._fields["flush_runs"])
+        totals = self._b.at(self._scratch, self._fields["workspace_totals"])
+        return Runs(self._place, self._count.get(), self._fields["flush_runs"], totals)
 
 
 def accumulate(
@@ -67,8 +73,10 @@ def accumulate(
     zero: ir.Constant,
 ) -> None:
     """Leave the total of all runs in `sums`; `body` adds one run's products to them."""
-    # Totals are kept only where there is more than one group: a single one costs nothing extra.
-    totals = [Slot(b, zero.type) for _ in sums]
+    # Totals are kept only where there is more than one group: a single one costs nothing extra. They
+    # wait in the workspace, since LLVM would spill sums inside the loop to keep totals in registers.
+    size = zero.type.count * (8 if zero.type.element == F64 else 4)
+    totals = [b.at(runs.totals, b.i64(i * size)) for i in range(len(sums))]
     index = Slot(b, I64, b.i64(0))
     first = Slot(b, I1, ir.Constant(I1, 1))
     again, done = b.append_basic_block("group"), b.append_basic_block("summed")
@@ -85,11 +93,11 @@ def accumulate(
         with b.if_else(first.get()) as (starts, continues):
             with starts:
                 for total, part in zip(totals, sums, strict=True):
-                    total.set(part.get())
+                    b.store(part.get(), total, align=size)
             with continues:
                 for total, part in zip(totals, sums, strict=True):
-                    part.set(b.fadd(total.get(), part.get()))
-                    total.set(part.get())
+                    part.set(b.fadd(b.load(total, typ=zero.type, align=size), part.get()))
+                    b.store(part.get(), total, align=size)
         first.set(ir.Constant(I1, 0))
     b.cbranch(more, again, done)
     b.position_at_end(done)
