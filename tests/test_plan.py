@@ -1,0 +1,219 @@
+"""Plans: complete, within bounds, and made in no time."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convt import reference, target
+from convt.plan import Access, Plan, make_plan
+from convt.spec import Spec, make_spec
+from oracles import BFLOAT16, DTYPES
+from problems import FAMILIES, Problem, examples, problems
+
+HOST = target.host()
+MIB = 1 << 20
+
+
+def spec_of(problem: Problem) -> Spec:
+    return make_spec(
+        input_shape=problem.input_shape,
+        input_dtype=problem.dtype,
+        filters_shape=problem.filters_shape,
+        filters_dtype=problem.dtype,
+        bias_shape=(problem.out_channels,) if problem.bias else None,
+        bias_dtype=problem.dtype if problem.bias else None,
+        **problem.arguments,
+    )
+
+
+def spec(
+    size: Any, into: int, out: int, kernel: int, stride: int, *, data_format: str = "NDHWC",
+    dtype: Any = np.float32, batch: int = 1,
+) -> Spec:  # fmt: skip
+    last = data_format == "NDHWC"
+    return make_spec(
+        input_shape=(batch, *size, into) if last else (batch, into, *size),
+        input_dtype=dtype,
+        filters_shape=(kernel, kernel, kernel, out, into),
+        filters_dtype=dtype,
+        output_shape=None,
+        strides=stride,
+        padding="SAME",
+        data_format=data_format,
+        dilations=None,
+    )
+
+
+def plan(posed: Spec, threads: int = 2, family: str | None = None, **access: bool) -> Plan:
+    """Plan for a new, contiguous output."""
+    last = posed.data_format == "NDHWC"
+    lies = Access(
+        input_channels_dense=last,
+        output_channels_dense=last,
+        output_width_dense=not last or posed.out_channels == 1,
+        output_contiguous=True,
+    )
+    return make_plan(posed, HOST, lies._replace(**access), threads, family=family)
+
+
+# --- complete -----------------------------------------------------------------------------------
+@examples(150)
+@given(problems(), st.sampled_from(FAMILIES), st.booleans(), st.integers(1, 9))
+def test_chunks_cover_every_output_once(
+    problem: Problem, family: str, contiguous: bool, threads: int
+) -> None:
+    posed = spec_of(problem)
+    try:
+        made = plan(posed, threads, family, output_contiguous=contiguous)
+    except ValueError:
+        return
+    assert made.kernel.family == family
+    assert prod(made.computed.output_shape) == prod(posed.output_shape)
+    for axis, chunks in zip(made.axes, made.chunks, strict=True):
+        edges = [chunk.start for chunk in chunks] + [axis.output]
+        assert edges[0] == 0
+        assert [chunk.stop for chunk in chunks] == edges[1:]
+        assert all(start < stop for start, stop in itertools.pairwise(edges))
+        for chunk in chunks:
+            first, end = axis.input_range(chunk.start, chunk.stop)
+            assert first == end or chunk.in_first <= first <= end <= chunk.in_end
+    assert made.tasks >= (1 if prod(posed.output_shape) else 0)
+    assert made.blocks * made.kernel.block_channels >= (
+        made.computed.out_channels // made.computed.groups
+    )
+
+
+@examples(100)
+@given(problems())
+def test_products_are_those_of_the_definition(problem: Problem) -> None:
+    """Counted by the definition itself: every product of ones is 1."""
+    posed = spec_of(dataclasses.replace(problem, dtype=np.dtype(np.float64), bias=False))
+    x, w = np.ones(posed.input_shape), np.ones(posed.filters_shape)
+    counted = reference.conv3d_transpose(x, w, **problem.arguments).sum()
+    assert plan(posed).products == counted
+
+
+@examples(100)
+@given(problems())
+def test_a_rewritten_problem_has_the_same_products(problem: Problem) -> None:
+    posed = spec_of(problem)
+    made = plan(posed)
+    products = posed.batch * prod(axis.hits for axis in made.axes)
+    products *= made.computed.in_channels * made.computed.out_channels // made.computed.groups
+    assert made.products == products
+    assert prod(made.computed.input_shape) == prod(posed.input_shape) or (
+        made.computed.groups < posed.groups
+    )
+
+
+# --- within bounds ------------------------------------------------------------------------------
+HUGE = [
+    ((1024, 1024, 1024), 1, 1, 4, 2),
+    ((1024, 1024, 1024), 32, 16, 3, 2),
+    ((4096, 4096, 4096), 1, 3, 2, 2),
+    ((1, 1, 5 * 10**6), 8, 8, 16, 8),
+    ((5 * 10**6, 1, 1), 8, 8, 3, 2),
+    ((16, 16, 16), 2000, 2000, 3, 2),
+    ((7, 7, 7), 5, 9, 61, 3),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, BFLOAT16], ids=str)
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("family", [None, *FAMILIES])
+@pytest.mark.parametrize("shape", HUGE, ids=str)
+def test_each_thread_works_in_little_memory(
+    shape: Any, family: str | None, data_format: str, dtype: Any
+) -> None:
+    made = plan(spec(*shape, data_format=data_format, dtype=dtype), 8, family)
+    assert sum(made.workspace) <= 64 * MIB
+    filters = prod(made.spec.filters_shape) * made.kernel.wide.bytes
+    # Filled up to whole vectors, of which the last may be wide.
+    assert made.packed_filters * made.kernel.wide.bytes <= max(2 * filters, filters * 16)
+    assert made.workspace_bytes <= (
+        made.packed_filters * made.kernel.wide.bytes + made.threads * sum(made.workspace)
+    )
+
+
+@pytest.mark.parametrize("shape", HUGE, ids=str)
+def test_a_plan_takes_no_time(shape: Any) -> None:
+    posed = spec(*shape)
+    make_plan.cache_clear()
+    start = time.perf_counter()
+    plan(posed)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_an_empty_problem_has_no_work() -> None:
+    for empty in (
+        spec((2**20, 2**20, 2**20), 1, 1, 1, 1, batch=0),
+        spec((4, 0, 4), 3, 3, 3, 2),
+        spec((4, 4, 4), 3, 0, 3, 2),
+    ):
+        start = time.perf_counter()
+        made = plan(empty)
+        assert time.perf_counter() - start < 0.5
+        assert made.products == 0
+        assert made.threads == 1
+
+
+# --- choices ------------------------------------------------------------------------------------
+def test_many_channels_are_lanes_and_few_leave_them_to_the_width() -> None:
+    assert plan(spec((16, 16, 16), 64, 64, 3, 2)).kernel.family == "channels"
+    assert plan(spec((16, 16, 64), 1, 1, 4, 2)).kernel.family == "rows"
+    assert plan(spec((16, 16, 64), 2, 2, 3, 1, data_format="NCDHW")).kernel.family == "rows"
+    assert plan(spec((16, 16, 7), 64, 64, 3, 2, data_format="NCDHW")).kernel.family == "channels"
+
+
+def test_filters_that_are_not_finite_meet_no_padded_lane() -> None:
+    posed = spec((16, 16, 64), 1, 1, 4, 2)
+    made = make_plan(posed, HOST, Access(), 2, finite=False)
+    assert made.kernel.family == "channels"
+    assert "not finite" in made.reason
+
+
+def test_a_family_that_can_not_serve_says_so() -> None:
+    with pytest.raises(ValueError, match="rows can't serve a width whose taps reach this far"):
+        plan(spec((2, 2, 2), 1, 1, 65, 1), family="rows")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_names_spell_what_the_code_depends_on(family: str, data_format: str, dtype: Any) -> None:
+    made = plan(spec((8, 8, 40), 3, 40, 3, 2, data_format=data_format, dtype=dtype), family=family)
+    wide = "f64" if dtype == np.float64 else "f32"
+    code = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}[str(dtype)]
+    assert made.kernel.name.startswith(f"{wide}_{family}_")
+    assert made.pack.name.startswith(f"{wide}_filters_")
+    assert made.pack.name.endswith(f"_from_{code}")
+    if dtype.itemsize == 2:
+        assert f"_from_{code}_to_{code}" in made.kernel.name
+    swapped = plan(made.spec, family=family, input_swapped=True, filters_swapped=True)
+    assert f"_from_{code}x" in swapped.kernel.name
+    assert swapped.pack.name.endswith(f"_from_{code}x")
+
+
+def test_small_problems_stay_on_one_thread() -> None:
+    assert plan(spec((2, 2, 2), 3, 3, 3, 2), 8).threads == 1
+    assert plan(spec((32, 32, 32), 16, 16, 3, 2), 8).threads == 8
+    assert plan(spec((32, 32, 32), 16, 16, 3, 2), 8).tasks >= 8
+
+
+def test_a_plan_is_made_once_and_can_not_be_changed() -> None:
+    posed = spec((8, 8, 8), 16, 16, 3, 2)
+    made = plan(posed)
+    assert plan(spec((8, 8, 8), 16, 16, 3, 2)) is made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.threads = 3  # type: ignore[misc]
+    for part in (made.kernel.name, "chunks=", "threads=", "workspace=", "reason="):
+        assert part.split("_")[0] in repr(made)
