@@ -274,3 +274,19 @@ def test_other_ranks_are_refused() -> None:
         call(x[0], w)
     with pytest.raises(ValueError, match=r"filters must have 5 dimensions .* shape \(3, 3, 5, 6\)"):
         call(x, w[0])
+
+
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+def test_large_filters_are_packed_in_parts(
+    data_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some output channels at a time: the same result, whatever the parts."""
+    rng = np.random.default_rng(0)
+    shape = (2, 3, 4, 3, 20) if data_format == "NDHWC" else (2, 20, 3, 4, 3)
+    x = rng.standard_normal(shape).astype(np.float32)
+    w = rng.standard_normal((3, 2, 3, 70, 20)).astype(np.float32)
+    bias = rng.standard_normal(70).astype(np.float32)
+    arguments = (x, w, None, 2, "SAME", data_format)
+    whole = convt.conv3d_transpose(*arguments, bias=bias)
+    monkeypatch.setattr("convt.api._PACKED_AT_ONCE", w.nbytes // 4)
+    np.testing.assert_allclose(convt.conv3d_transpose(*arguments, bias=bias), whole, atol=1e-5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from convt.threads import get_num_threads, parse_threads
 __all__ = ["check_out", "choose_plan", "compiled", "conv3d_transpose"]
 
 Array = npt.NDArray[Any]
+_PACKED_AT_ONCE = 40 << 20  # bytes of packed filters that one pass may hold
+_LANES = 16  # output channels that a half is rounded to
 _OVERLAP_WORK: Any = 10_000  # steps that the search for a shared element may take
 
 
@@ -140,10 +143,26 @@ def conv3d_transpose(
             bias=b, groups=spec.groups,
         )  # fmt: skip
         return y
-    access = Access.of(spec, x, w, out)
-    plan = choose_plan(spec, access, count, lambda: bool(np.isfinite(w).all()))
-    run.execute(plan, x, run.pack_filters(plan, w, count), b, y)
+    _compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count)
     return y
+
+
+def _compute(
+    spec: Spec, arrays: tuple[Array, Array, Array | None, Array], access: Access, threads: int
+) -> None:
+    """Plan, pack and run; some output channels at a time where all packed filters would be large."""
+    x, w, b, y = arrays
+    plan = choose_plan(spec, access, threads, lambda: bool(np.isfinite(w).all()))
+    channels = spec.out_channels
+    if plan.packed_bytes <= _PACKED_AT_ONCE or spec.groups > 1 or channels == 1:
+        run.execute(plan, x, run.pack_filters(plan, w, threads), b, y)
+        return
+    half = min(-(-channels // 2 // _LANES) * _LANES, channels - 1)
+    for part in (slice(0, half), slice(half, channels)):
+        some = replace(spec, out_channels=part.stop - part.start)
+        place = y[..., part] if spec.data_format == "NDHWC" else y[:, part]
+        filters, bias = w[:, :, :, part], None if b is None else b[part]
+        _compute(some, (x, filters, bias, place), Access.of(some, x, filters, place), threads)
 
 
 def choose_plan(spec: Spec, access: Access, threads: int, finite: Callable[[], bool]) -> Plan:

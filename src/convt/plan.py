@@ -60,8 +60,12 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """Memory beside input, filters and output: packed filters, and what each thread works in."""
-        room = min(self.threads, self.tasks) * sum(self.workspace)
-        return self.packed_filters * self.kernel.wide.bytes + room
+        return self.packed_bytes + min(self.threads, self.tasks) * sum(self.workspace)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the packed filters."""
+        return self.packed_filters * self.kernel.wide.bytes
 
 
 @lru_cache(maxsize=512)
