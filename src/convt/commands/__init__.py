@@ -14,6 +14,7 @@ import typer
 
 import convt
 from convt.commands.apply import apply
+from convt.commands.bench import bench
 from convt.commands.demo import demo
 from convt.commands.explain import explain
 from convt.commands.info import info
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, apply, explain, info):
+for command in (demo, apply, explain, info, bench):
     app.command()(command)
 
 

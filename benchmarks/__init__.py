@@ -1,0 +1,1 @@
+"""The project's own benchmark; see `convt.bench` for what it does."""

@@ -1,0 +1,95 @@
+"""A whole run: every shape with every library, then convt's goals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from convt.bench import goals, machine
+from convt.bench.measure import Pace, measure
+from convt.bench.peers import OURS, Peer, choose
+from convt.bench.problems import PROBLEMS, QUICK, Problem, select
+from convt.bench.results import Results, Row
+
+__all__ = ["Choice", "choose_run", "run"]
+
+_FULL = Pace(rounds=7, turn=0.1, patience=3, longest=30)
+_QUICK = Pace(rounds=3, turn=0.06, patience=1, longest=10)
+
+
+class Choice(NamedTuple):
+    """What to run."""
+
+    problems: list[Problem]
+    peers: list[Peer]
+    threads: tuple[int, ...]  # one pass over the problems each, the most threads first
+    pace: Pace
+    complete: bool  # nothing was left out
+
+
+def choose_run(
+    *,
+    quick: bool,
+    shapes: Sequence[str] | None,
+    peers: Sequence[str] | None,
+    threads: Sequence[int] | None,
+    rounds: int | None,
+) -> Choice:
+    """Turn options into a choice; None stands for the default, which `quick` shortens.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or a number is below 1.
+    """
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    if threads is not None and min(threads, default=0) < 1:
+        raise ValueError(f"threads must be at least 1, got {', '.join(map(str, threads))}")
+    most = machine.processors()
+    counts = threads or ((most,) if quick else (most, 1))
+    names = shapes or (QUICK if quick else tuple(PROBLEMS))
+    pace = _QUICK if quick else _FULL
+    return Choice(
+        select(names),
+        choose(peers),
+        tuple(sorted(set(counts), reverse=True)),
+        pace if rounds is None else pace._replace(rounds=rounds),
+        complete=not quick and shapes is None and peers is None,
+    )
+
+
+def run(choice: Choice, say: Callable[[Row | str], None]) -> Results:
+    """Measure all of it; `say` hears of every row, and of what comes next."""
+    start = time.perf_counter()
+    rows = []
+    for number, threads in enumerate(choice.threads):
+        problems, peers = choice.problems, choice.peers
+        if number and choice.complete:  # what takes long, and variants, on the most threads alone
+            problems = [problem for problem in problems if problem.name == problem.base]
+            peers = [peer for peer in peers if not peer.once]
+        say(f"{len(problems)} shapes, {_threads(threads)}")
+        for row in measure(problems, peers, threads, choice.pace):
+            rows.append(row)
+            say(row)
+    say("convt against its goals")
+    found = [
+        *goals.from_rows(rows),
+        *goals.measured(choice.problems, choice.threads[0], choice.pace),
+    ]
+    return Results(
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=time.perf_counter() - start,
+        machine=machine.describe(),
+        versions=machine.versions(),
+        peers={peer.name: peer.label for peer in (OURS, *choice.peers)},
+        rounds=choice.pace.rounds,
+        rows=tuple(rows),
+        goals=tuple(found),
+    )
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
