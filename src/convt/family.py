@@ -187,7 +187,7 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
     while lanes > 4 and columns <= lanes // 2:
         lanes //= 2
     channels = spec.out_channels // spec.groups
-    unpacks = code != wide.code or not access.output_width_dense
+    unpacks = not access.output_width_dense
     shape = Rows(
         wide=wide,
         lanes=lanes,
@@ -199,10 +199,11 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
         dilation=dilation,
         pad=spec.pad_before[2] % stride,
         source=Element(code, access.input_swapped),
+        result=wide if unpacks else Element(code),
         destination=Element(code) if unpacks else None,
         stream=not unpacks
         and _streams(spec, target, access)
-        and spec.output_size[2] * wide.bytes % _LINE == 0,
+        and spec.output_size[2] * spec.dtype.itemsize % _LINE == 0,
     )
     block, vectors = _row_tile(shape, target.registers, max(channels, 1), -(-columns // lanes))
     return replace(shape, vectors=vectors, channels=block, tail=channels % block)

@@ -176,7 +176,7 @@ class Builder(ir.IRBuilder):
         self.call(self.module.globals[name], [value, pointer, count])
 
     def _store_halves(self, value: Value, pointer: Value, count: Value) -> None:
-        lanes, item = value.type.count, 8 if value.type.element == F64 else 4
+        lanes, item = value.type.count, _bytes(value.type.element)
         with self.if_then(self.icmp_signed(">=", count, self.i64(lanes))):
             self.store(value, pointer, align=1)
             self.ret_void()
@@ -204,14 +204,18 @@ class Builder(ir.IRBuilder):
         if not stream:
             self.store(value, pointer, align=1)
             return
-        item = 8 if value.type.element == F64 else 4
-        store = self.store(value, pointer, align=item * value.type.count)
+        align = _bytes(value.type.element) * value.type.count
+        store = self.store(value, pointer, align=align)
         store.set_metadata("nontemporal", self.module.add_metadata([ir.Constant(I32, 1)]))
 
     def _declare(self, name: str, kind: ir.Type, arguments: Sequence[Value]) -> ir.Function:
         if name in self.module.globals:
             return self.module.globals[name]
         return ir.Function(self.module, ir.FunctionType(kind, [a.type for a in arguments]), name)
+
+
+def _bytes(kind: ir.Type) -> int:
+    return int({F32: 4, F64: 8}.get(kind) or kind.width // 8)
 
 
 def _code(kind: ir.Type) -> str:

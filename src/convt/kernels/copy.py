@@ -45,7 +45,7 @@ def emit_copy(
     # Dense in the destination along j: swap the axes where it is i.
     swap = b.and_(
         b.icmp_signed("==", di, b.i64(destination.bytes)),
-        b.icmp_signed("!=", dj, b.i64(destination.bytes)),
+        b.or_(b.icmp_signed("!=", dj, b.i64(destination.bytes)), b.icmp_signed("==", nj, b.i64(1))),
     )
     si, sj = b.select(swap, sj, si), b.select(swap, si, sj)
     di, dj = b.select(swap, dj, di), b.select(swap, di, dj)

@@ -14,7 +14,7 @@ from llvmlite import ir
 from convt.kernels.builder import F32, F64, I16, I32, I64, Builder
 from convt.kernels.keys import Element
 
-__all__ = ["Element", "load", "number", "store"]
+__all__ = ["Element", "load", "narrow", "number", "store"]
 
 Value = Any
 _BITS = {"f16": I16, "bf16": I16, "f32": I32, "f64": I64}
@@ -47,14 +47,17 @@ def store(
     b: Builder, element: Element, value: Value, pointer: Value, lanes: int, *, half: bool
 ) -> None:
     """Round `value` to `element` and store it; only in native byte order."""
+    b.store(narrow(b, element, value, lanes, half=half), pointer, align=1)
+
+
+def narrow(b: Builder, element: Element, value: Value, lanes: int, *, half: bool) -> Value:
+    """`value` rounded to `element`: as it is stored, in native byte order."""
     assert not element.swapped
     if element.code == "bf16":
-        value = _round_bfloat(b, value, lanes)
-    elif element.code == "f16" and half:
-        value = b.fptrunc(value, _kind(ir.HalfType(), lanes))
-    elif element.code == "f16":
-        value = _round_half(b, value, lanes)
-    b.store(value, pointer, align=1)
+        return _round_bfloat(b, value, lanes)
+    if element.code == "f16" and half:
+        return b.bitcast(b.fptrunc(value, _kind(ir.HalfType(), lanes)), _kind(I16, lanes))
+    return _round_half(b, value, lanes) if element.code == "f16" else value
 
 
 def _kind(element: ir.Type, lanes: int) -> ir.Type:

@@ -98,6 +98,7 @@ class Rows:
     dilation: int
     pad: int  # the width's padding before, modulo the stride
     source: Element  # element type of the caller's input
+    result: Element  # element type that tiles store: the caller's in place, `wide` in a slab
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
 
@@ -143,7 +144,8 @@ class Rows:
         width = f"k{self.kernel}s{self.stride}d{self.dilation}p{self.pad}"
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
-        return f"{self.wide.name}_rows_{tile}_{width}_from_{self.source.name}{write}{stream}"
+        moved = f"from_{self.source.name}_as_{self.result.name}{write}"
+        return f"{self.wide.name}_rows_{tile}_{width}_{moved}{stream}"
 
 
 @dataclass(frozen=True, slots=True)

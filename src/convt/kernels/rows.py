@@ -20,7 +20,7 @@ from llvmlite import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import interleave
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
-from convt.kernels.elements import number
+from convt.kernels.elements import narrow, number, store
 from convt.kernels.keys import Rows
 from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
@@ -125,7 +125,7 @@ def _emit_row(module: ir.Module, target: Target, kernel: Rows, channels: int) ->
     step = kernel.columns * kernel.stride
     with b.loop(b.i64(0), columns, step) as first:
         for phases in phase_groups(kernel, channels, target.registers):
-            _Tile(b, kernel, channels, phases, made.args, first).emit()
+            _Tile(b, kernel, target.half, channels, phases, made.args, first).emit()
     b.ret_void()
     return made
 
@@ -145,18 +145,20 @@ class _Tile:
         self,
         b: Builder,
         kernel: Rows,
+        half: bool,
         channels: int,
         phases: range,
         arguments: Sequence[Value],
         first: Value,
     ) -> None:
-        self.b, self.kernel, self.channels, self.phases = b, kernel, channels, phases
+        self.b, self.kernel, self.half = b, kernel, half
+        self.channels, self.phases = channels, phases
         self.filters, self.bias, x, self.x_channel, y, self.y_channel, columns, *runs = arguments
         self.runs = Runs(*runs)
         size = kernel.wide.bytes
         self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
         self.x = b.at(x, b.mul(b.sdiv(first, b.i64(kernel.stride)), b.i64(size)))
-        self.y = b.at(y, b.mul(first, b.i64(size)))
+        self.y = b.at(y, b.mul(first, b.i64(kernel.result.bytes)))
         self.left = b.sub(columns, first)  # outputs from this tile's first on
         self.sums = {
             (phase, channel, v): Slot(b, self.kind)
@@ -225,9 +227,14 @@ class _Tile:
         vectors = []
         for v in range(kernel.vectors):
             phases = [self.sums[phase, channel, v].get() for phase in self.phases]
-            vectors += interleave(b, phases)
+            vectors += [
+                narrow(b, kernel.result, vector, kernel.lanes, half=self.half)
+                for vector in interleave(b, phases)
+            ]
         whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.stride))
-        places = [b.at(y, b.i64(i * kernel.lanes * kernel.wide.bytes)) for i in range(len(vectors))]
+        places = [
+            b.at(y, b.i64(i * kernel.lanes * kernel.result.bytes)) for i in range(len(vectors))
+        ]
         with b.if_else(whole) as (full, part):
             with full:
                 for value, place in zip(vectors, places, strict=True):
@@ -252,4 +259,5 @@ class _Tile:
                             align=size,
                             typ=number(kernel.wide),
                         )
-                        b.store(value, b.at(y, b.mul(column, b.i64(size))), align=1)
+                        place = b.at(y, b.mul(column, b.i64(kernel.result.bytes)))
+                        store(b, kernel.result, value, place, 1, half=self.half)
