@@ -22,11 +22,11 @@ _CLEARED = ("OMP_", "MKL_", "KMP_", "TF_", "XLA_", "JAX_", "GOMP_", "CONVT_NUM_T
 
 
 class Failed(Exception):  # noqa: N818 - an outcome that is reported, not an error of the run
-    """The library could not do what it was told; `unserved`: it does not offer it."""
+    """The library did not do what it was told: it "failed", is too "slow", or "unserved" by it."""
 
-    def __init__(self, reason: str, *, unserved: bool = False) -> None:
+    def __init__(self, reason: str, status: str = "failed") -> None:
         super().__init__(reason)
-        self.unserved = unserved
+        self.status = status
 
 
 class Worker:
@@ -101,12 +101,12 @@ class Worker:
             self._connection.send(message)
             if not self._connection.poll(timeout):
                 self._stop()
-                raise Failed(f"took more than {timeout:.0f} s")
+                raise Failed(f"took more than {timeout:.0f} s", "slow")
             outcome, value = self._connection.recv()
         except (EOFError, OSError):
             raise Failed(self._last_words()) from None
         if outcome != "done":
-            raise Failed(value, unserved=outcome == "unserved")
+            raise Failed(value, outcome)
         return value
 
     def _last_words(self) -> str:

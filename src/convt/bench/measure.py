@@ -17,7 +17,7 @@ from convt.bench.check import Expected, expected
 from convt.bench.client import Failed, Worker
 from convt.bench.peers import BOUND, GIVEN, OURS, Peer
 from convt.bench.problems import Problem, make_data
-from convt.bench.results import COMPARED, DIFFERS, FAILED, UNSERVED, Own, Pair, Row
+from convt.bench.results import COMPARED, DIFFERS, Own, Pair, Row
 
 __all__ = ["Contender", "Pace", "measure"]
 
@@ -78,7 +78,7 @@ class Contender:
         return self.times[-1]
 
     def give_up(self, failure: Failed) -> None:
-        self.status = UNSERVED if failure.unserved else FAILED
+        self.status = failure.status
         self.reason = str(failure)
 
     def drop(self) -> None:

@@ -63,7 +63,10 @@ def _page(results: Results) -> Iterator[str]:
     yield from _section("Against other libraries")
     yield "![Time of the fastest other library over convt's, by shape](images/speedup.png)"
     yield ""
-    yield "The figures are ratios of times: above 1, convt is faster. `-`: the library does not offer it."
+    yield (
+        "The figures are ratios of times: above 1, convt is faster. "
+        "`-`: the library does not offer it; other words are explained below."
+    )
     for threads, setting in tables.settings(results):
         yield from _section(tables.ratio_table(results, threads, setting).title, level=3)
         yield from _table(tables.ratio_table(results, threads, setting))

@@ -91,22 +91,23 @@ def _bars(axes: Any, results: Results, rows: Sequence[Row], setting: str, place:
 def roofline(results: Results, rows: Sequence[Row]) -> Any:
     """Points: rate against arithmetic intensity, below the roof of peak and copy bandwidth.
 
-    Variants of a shape would lie on top of it and are left out.
+    A point's height is its share of the peak measured beside it, times the median peak of the run, so that
+    the machine's moods don't move it. Variants of a shape would lie on top of it and are left out.
     """
     del results
-    rows = [row for row in rows if _fastest(row) and row.problem == problem_of(row).base]
+    rows = [row for row in rows if _share(row) and row.problem == problem_of(row).base]
     figure, axes = _figure(9, 6)
     if not rows:
         return figure
     low, high = (choose(row.intensity for row in rows) for choose in (min, max))
-    slowest = min(_rate(row) for row in rows)
     peak = median(row.peak_flops for row in rows) / 1e9
+    slowest = min(peak * _share(row) for row in rows)
     memory = median(row.copy_bytes for row in rows) / 1e9
     limits = {"xlim": (min(low, peak / memory) / 3, high * 2), "ylim": (slowest / 2.5, peak * 1.5)}
     axes.set(xscale="log", yscale="log", **limits)
     for rich, color in _COLORS_OF_RICH.items():
         chosen = [row for row in rows if problem_of(row).rich == rich]
-        points = ([row.intensity for row in chosen], [_rate(row) for row in chosen])
+        points = ([row.intensity for row in chosen], [peak * _share(row) for row in chosen])
         label = "32 channels or more on both sides" if rich else "fewer channels"
         axes.scatter(*points, s=34, color=color, label=label, zorder=3, edgecolor="white")
     for axis in (axes.xaxis, axes.yaxis):
@@ -119,7 +120,7 @@ def roofline(results: Results, rows: Sequence[Row]) -> Any:
     figure.canvas.draw()  # the layout is final, so that places can be told in pixels
     figure.set_layout_engine("none")
     _roof(axes, peak, memory)
-    _name_points(axes, rows)
+    _name_points(axes, rows, [(row.intensity, peak * _share(row)) for row in rows])
     return figure
 
 
@@ -151,14 +152,9 @@ def _threads(rows: Sequence[Row]) -> str:
     return f"{count} thread{'s' * (count != 1)}"
 
 
-def _fastest(row: Row) -> float:
-    """Seconds of convt's faster setting; 0 if there is none."""
-    return min((own.seconds for own in row.own if own.seconds), default=0.0)
-
-
-def _rate(row: Row) -> float:
-    """GFLOP/s."""
-    return row.flops / _fastest(row) / 1e9
+def _share(row: Row) -> float:
+    """The share of the peak in convt's faster setting; 0 if it was not timed."""
+    return max((own.of_peak for own in row.own), default=0.0)
 
 
 def _roof(axes: Any, peak: float, memory: float) -> None:
@@ -178,10 +174,10 @@ def _roof(axes: Any, peak: float, memory: float) -> None:
     axes.text(start, memory * start * 1.08, text, **note, **turned)
 
 
-def _name_points(axes: Any, rows: Sequence[Row]) -> None:
+def _name_points(axes: Any, rows: Sequence[Row], points: Sequence[tuple[float, float]]) -> None:
     """Write each name beside its point, at the nearest place where it covers nothing."""
     renderer = axes.figure.canvas.get_renderer()
-    places = [axes.transData.transform((row.intensity, _rate(row))) for row in rows]
+    places = [axes.transData.transform(point) for point in points]
     taken: list[tuple[float, float, float, float]] = [
         (x - 6, y - 6, x + 6, y + 6) for x, y in places
     ]

@@ -14,9 +14,9 @@ from typing import Any
 
 from convt.bench.problems import PROBLEMS, Problem
 
-__all__ = ["COMPARED", "Goal", "Own", "Pair", "Results", "Row", "load", "save"]
+__all__ = ["COMPARED", "DIFFERS", "Goal", "Own", "Pair", "Results", "Row", "load", "save"]
 
-COMPARED, DIFFERS, FAILED, UNSERVED = "compared", "differs", "failed", "unserved"
+COMPARED, DIFFERS = "compared", "differs"  # other states: "failed", "slow", "unserved"
 _FORMAT = 1
 
 
@@ -26,7 +26,7 @@ class Pair:
 
     peer: str
     setting: str  # of filters: "given" or "bound"
-    status: str  # "compared", "differs", "failed" or "unserved"
+    status: str  # "compared", "differs", "failed", "slow" or "unserved"
     reason: str = ""  # why it was not compared
     error: float = 0.0  # largest error, as a multiple of what is let pass
     ratios: tuple[float, ...] = ()  # one for each pair of neighbouring turns

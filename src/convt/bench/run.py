@@ -16,7 +16,7 @@ from convt.bench.results import Results, Row
 __all__ = ["Choice", "choose_run", "run"]
 
 _FULL = Pace(rounds=7, turn=0.1, patience=3, longest=30)
-_QUICK = Pace(rounds=3, turn=0.06, patience=1, longest=10)
+_QUICK = Pace(rounds=3, turn=0.06, patience=1, longest=6)
 
 
 class Choice(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from convt.bench.peers import BOUND, GIVEN, PEERS
 from convt.bench.results import COMPARED, DIFFERS, Goal, Pair, Results, Row
 
-__all__ = ["Table", "ahead", "goal_table", "left_out", "ratio_table", "summary"]
+__all__ = ["Table", "ahead", "goal_table", "left_out", "ratio_table"]
 
 _SHORT = {
     "tf": "TF",
@@ -19,7 +19,7 @@ _SHORT = {
     "ort": "ORT",
     "openvino": "OpenVINO",
 }
-_MARKS = {DIFFERS: "differs", "failed": "failed", "unserved": "-"}
+_MARKS = {"unserved": "-"}
 
 
 class Table(NamedTuple):
@@ -55,7 +55,7 @@ def _cells(row: Row, setting: str, peers: list[str]) -> list[str]:
 def _ratio(pair: Pair | None) -> str:
     if pair is None:
         return ""
-    return times(pair.ratio) if pair.ratio else _MARKS.get(pair.status, "")
+    return times(pair.ratio) if pair.ratio else _MARKS.get(pair.status, pair.status)
 
 
 def milliseconds(seconds: float) -> str:
@@ -89,15 +89,6 @@ def goal_table(goals: tuple[Goal, ...]) -> Table:
     """The goals, each with what was found."""
     rows = [[g.what, g.goal, g.found, "yes" if g.met else "no"] for g in goals]
     return Table("Goals", ["what", "goal", "found", "met"], rows, left=4)
-
-
-def summary(results: Results, row: Row) -> str:
-    """One line about a row."""
-    best = row.best()
-    if best is None:
-        return "not compared"
-    label = results.peers.get(best.peer, best.peer)
-    return f"{times(best.ratio)} x {label}, filters {best.setting}"
 
 
 def ahead(results: Results) -> Iterator[str]:
