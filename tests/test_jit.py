@@ -94,6 +94,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_written_anew(damage: str, folder: Path) -> None:
     kernel, packing = objects(folder)
@@ -104,6 +105,7 @@ def test_a_damaged_file_is_written_anew(damage: str, folder: Path) -> None:
     assert objects(folder) == [kernel, packing]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_a_file_that_others_may_write_is_written_anew(mode: int, folder: Path) -> None:
     kernel, _ = objects(folder)
@@ -113,6 +115,7 @@ def test_a_file_that_others_may_write_is_written_anew(mode: int, folder: Path) -
     assert compiled(folder) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o720, 0o702])
 def test_a_folder_that_others_may_write_is_not_read(mode: int, folder: Path) -> None:
     folder.chmod(mode)
@@ -125,6 +128,7 @@ def test_a_file_of_another_user_is_not_read(folder: Path) -> None:
     assert compiled(folder, someone_else) == 2
 
 
+@pytest.mark.slow
 def test_several_processes_at_once(tmp_path: Path) -> None:
     code = "import os; os.environ['CONVT_CACHE_DIR'] = 'objects'" + CALL.replace("\n    ", "\n")
     children = [
@@ -136,6 +140,7 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
     assert compiled(tmp_path / "objects") == 0
 
 
+@pytest.mark.slow
 def test_without_a_folder_it_compiles_every_time(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     impossible = tmp_path / "file" / "objects"

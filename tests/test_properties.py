@@ -67,7 +67,7 @@ def check_call(call: Call) -> None:
         assert untouched(out)
 
 
-@examples(25)
+@examples(15)
 @given(calls())
 def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
     check_call(call)
@@ -82,7 +82,7 @@ def test_calls_are_exact_for_integers(call: Call) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("processor", [HOST, CUT], ids=["host", "small-caches"])
-@examples(8)
+@examples(5)
 @given(problems(), st.booleans())
 def test_each_family_is_exact_for_integers(
     family: str, processor: target.Target, problem: Problem, contiguous: bool
@@ -238,7 +238,7 @@ def test_float32_is_as_accurate_as_a_direct_sum(
 
 
 # --- the adjoint --------------------------------------------------------------------------------
-@examples(40)
+@examples(25)
 @given(problems(channels=12))
 def test_it_is_the_adjoint_of_an_independent_convolution(problem: Problem) -> None:
     assume(0 not in problem.input_size)  # no window of the forward convolution fits
