@@ -23,7 +23,7 @@ _PHASE_PIXELS = (
     96  # pixels of a phase in a task, so that filters read from afar are used often enough
 )
 _TASKS = 8  # tasks a thread, where there is work for them: the last ones even out
-_CHUNKS = 4096  # chunks of an axis, at most: their table stays small
+_CHUNKS = 1 << 16  # chunks of an axis, at most: their table stays small
 
 
 class Chunk(NamedTuple):

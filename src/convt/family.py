@@ -218,7 +218,8 @@ def _row_tile(shape: Rows, registers: int, channels: int, vectors: int) -> tuple
         padded = -(-vectors // width) * width / max(vectors, 1)
         return padded * (1 + shared / block + 1 / width), -block * width
 
-    room = registers - 1
+    # One for a filter, and one that LLVM keeps constants of rounding in.
+    room = registers - 1 - (shape.result != shape.wide)
     tiles = [
         (block, width)
         for block in range(1, min(channels, 4) + 1)
