@@ -1,7 +1,7 @@
 """Turns: convt, another library, convt, another library, each in its own process, one at a time.
 
-A round measures the machine's limits, then goes through the settings and the libraries. Every turn of a
-library follows one of convt's, and only the two are compared: a machine that slows down slows both.
+A round measures the machine's limits, then goes through the libraries. Every turn of a library follows one
+of convt's, and only the two are compared: a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -116,89 +116,95 @@ def measure(
         ours = stack.enter_context(Worker(OURS, threads))
         others = [stack.enter_context(Worker(peer, threads)) for peer in peers]
         for problem in problems:
-            yield _Match(problem, ours, others, pace).play()
+            wanted = expected(problem, *make_data(problem))
+            matches = [_Match(problem, setting, ours, others, pace) for setting in SETTINGS]
+            for match in matches:
+                match.play(wanted)
+            yield _row(problem, threads, matches)
 
 
 class _Match:
-    """One problem, all settings and libraries."""
+    """One problem in one setting, convt against all libraries."""
 
     def __init__(
-        self, problem: Problem, ours: Worker, others: Sequence[Worker], pace: Pace
+        self, problem: Problem, setting: str, ours: Worker, others: Sequence[Worker], pace: Pace
     ) -> None:
-        self._problem, self._ours, self._pace = problem, ours, pace
-        self._own = {setting: Contender(ours, problem, setting) for setting in SETTINGS}
+        self._problem, self._worker, self._pace = problem, ours, pace
+        self._own = Contender(ours, problem, setting)
         self._rivals = [
             Contender(worker, problem, setting)
-            for setting in SETTINGS
             for worker in others
             if setting in worker.peer.settings
         ]
-        self._rates: list[tuple[float, float]] = []  # peak flops, bytes: of each round
-        self._fractions: dict[str, list[tuple[float, float]]] = {s: [] for s in SETTINGS}
+        self.rates: list[tuple[float, float]] = []  # peak flops and bytes per second: of each round
+        self._shares: list[tuple[float, float]] = []  # of the peak and the roofline: of each turn
 
-    def play(self) -> Row:
-        everyone = [*self._own.values(), *self._rivals]
-        wanted = expected(self._problem, *make_data(self._problem))
-        for contender in everyone:
+    def play(self, wanted: Expected) -> None:
+        """Build for everyone, check, take turns, and free the memory."""
+        for contender in (self._own, *self._rivals):
             self._build(contender, wanted)
         for _ in range(self._pace.rounds):
             self._round()
-        for contender in everyone:
+        for contender in (self._own, *self._rivals):
             contender.drop()
-        return self._row()
 
     def _build(self, contender: Contender, wanted: Expected) -> None:
         """Build; a library slower than patience allows is compared by this one call."""
         seconds = contender.build(wanted, self._pace.longest)
-        own = self._own[contender.setting]
-        if contender is own or contender.status != COMPARED or seconds < self._pace.patience:
+        if contender is self._own or contender.status != COMPARED or seconds < self._pace.patience:
             return
-        if own.status == COMPARED and (mine := own.turn(self._pace)):
+        if self._own.status == COMPARED and (mine := self._own.turn(self._pace)):
             contender.times.append(seconds)
             contender.ratios.append(seconds / mine)
 
     def _round(self) -> None:
         code = "f64" if self._problem.dtype == "float64" else "f32"
-        rates = self._ours.ask("limits", code, timeout=_LONGEST)
-        self._rates.append((rates.flops, rates.bytes))
-        for setting, own in self._own.items():
-            rivals = [r for r in self._rivals if r.setting == setting and self._plays(r)]
-            before = len(own.times)
-            if own.status != COMPARED:
-                continue
-            for rival in rivals:
-                duel(own, rival, self._pace)
-            if not rivals:
-                own.turn(self._pace)
-            self._fractions[setting] += map(self._fraction, own.times[before:])
+        rates = self._worker.ask("limits", code, timeout=_LONGEST)
+        self.rates.append((rates.flops, rates.bytes))
+        if self._own.status != COMPARED:
+            return
+        before = len(self._own.times)
+        rivals = [rival for rival in self._rivals if self._plays(rival)]
+        for rival in rivals:
+            duel(self._own, rival, self._pace)
+        if not rivals:
+            self._own.turn(self._pace)
+        self._shares += map(self._share, self._own.times[before:])
 
     def _plays(self, rival: Contender) -> bool:
         spent = sum(max(seconds, self._pace.turn) for seconds in rival.times)
         return rival.status == COMPARED and (not rival.times or spent < self._pace.patience)
 
-    def _fraction(self, seconds: float) -> tuple[float, float]:
+    def _share(self, seconds: float) -> tuple[float, float]:
         """A call's share of the peak, and of what peak and memory allow, as last measured."""
-        flops, memory = self._rates[-1]
+        flops, memory = self.rates[-1]
         least = self._problem.flops / flops
         return least / seconds, max(least, self._problem.bytes / memory) / seconds
 
-    def _row(self) -> Row:
-        problem = self._problem
-        return Row(
-            problem=problem.name,
-            title=problem.title,
-            threads=self._ours.threads,
-            flops=problem.flops,
-            bytes=problem.bytes,
-            peak_flops=median(flops for flops, _ in self._rates),
-            copy_bytes=median(memory for _, memory in self._rates),
-            own=tuple(self._summary(own) for own in self._own.values()),
-            pairs=tuple(rival.pair() for rival in self._rivals),
-        )
-
-    def _summary(self, own: Contender) -> Own:
+    def own(self) -> Own:
+        """What was found of convt."""
+        own = self._own
         found = (own.setting, own.status, own.reason, own.error)
-        if own.status != COMPARED or not self._fractions[own.setting]:
+        if own.status != COMPARED or not self._shares:
             return Own(*found)
-        peak, roofline = zip(*self._fractions[own.setting], strict=True)
+        peak, roofline = zip(*self._shares, strict=True)
         return Own(*found, median(own.times), median(peak), median(roofline))
+
+    def pairs(self) -> list[Pair]:
+        """What was found of the other libraries."""
+        return [rival.pair() for rival in self._rivals]
+
+
+def _row(problem: Problem, threads: int, matches: Sequence[_Match]) -> Row:
+    rates = [rate for match in matches for rate in match.rates]
+    return Row(
+        problem=problem.name,
+        title=problem.title,
+        threads=threads,
+        flops=problem.flops,
+        bytes=problem.bytes,
+        peak_flops=median(flops for flops, _ in rates),
+        copy_bytes=median(memory for _, memory in rates),
+        own=tuple(match.own() for match in matches),
+        pairs=tuple(pair for match in matches for pair in match.pairs()),
+    )
