@@ -89,7 +89,7 @@ def make_plan(
     in_channels, channels = (
         c // computed.groups for c in (computed.in_channels, computed.out_channels)
     )
-    blocks = -(-channels // kernel.block_channels)
+    blocks = _block_count(kernel, channels)
     tail = kernel.tail * (kernel.lanes if isinstance(kernel, Channels) else 1)
     group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
     region = Cutter(computed, target, shape, kernel, blocks, threads, work).cut()
@@ -127,6 +127,14 @@ def make_plan(
     )
 
 
+def _block_count(kernel: Channels | Rows, channels: int) -> int:
+    """Blocks of output channels in a group: the last one may be wider than the others."""
+    if isinstance(kernel, Rows):
+        return -(-channels // kernel.channels)
+    whole = -(-channels // kernel.lanes) - kernel.tail
+    return -(-whole // (kernel.block_channels // kernel.lanes)) + bool(kernel.tail)
+
+
 def _spread(kernel: Channels | Rows) -> int:
     """Products that one input channel adds to an output in one run, at most."""
     if isinstance(kernel, Channels):
@@ -150,7 +158,8 @@ def _workspace(
 ) -> tuple[int, ...]:
     """Bytes of the list of runs, the totals, the list of pixels, and the slabs of input and output."""
     in_channels, channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
-    out_channels = min(region.blocks * kernel.block_channels, channels)
+    wide = max(kernel.tail * kernel.lanes - kernel.block_channels, 0) if not kernel.rows else 0
+    out_channels = min(region.blocks * kernel.block_channels + wide, channels)
     if kernel.depthwise:
         in_channels = out_channels
     taps = prod(max((len(p.taps) for p in axis.phases), default=0) for axis in shape)

@@ -193,7 +193,8 @@ class _Driver:
         b, fields = self.b, self.fields
         width = b.i64(self.family.block_channels)
         low, high = (b.mul(block, width) for block in self.task.blocks)
-        count = b.sub(b.minimum(high, fields["out_channels"]), low)
+        last = b.icmp_signed("==", self.task.blocks[1], fields["blocks"])  # may be wider
+        count = b.sub(b.select(last, fields["out_channels"], high), low)
         return b.add(b.mul(self.task.group, fields["out_channels"]), low), count
 
     def _caller(self, name: str, channel: Value) -> View:
