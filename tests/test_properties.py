@@ -18,6 +18,8 @@ from problems import FAMILIES, Layout, Problem, compute, examples, layouts, prob
 HOST = target.host()
 # Caches so small that every problem is cut into many tasks, and large results bypass them.
 CUT = replace(HOST, l1_bytes=1 << 10, l2_bytes=1 << 12, l3_bytes=1 << 12)
+# The plainest processor of the platform, as which this one can act too.
+PLAIN = replace(HOST, isa="baseline", cpu="", features="", vector_bits=128, fma=False, half=False)
 
 
 # --- every product is there, once ---------------------------------------------------------------
@@ -84,8 +86,25 @@ def test_calls_are_exact_for_integers(call: Call) -> None:
 @pytest.mark.parametrize("processor", [HOST, CUT], ids=["host", "small-caches"])
 @examples(5)
 @given(problems(), st.booleans())
+def test_each_family_is_exact_in_a_few_problems(
+    family: str, processor: target.Target, problem: Problem, contiguous: bool
+) -> None:
+    check_family(family, processor, problem, contiguous=contiguous)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("processor", [CUT, PLAIN], ids=["small-caches", "plain"])
+@examples(80)
+@given(problems(), st.booleans())
 def test_each_family_is_exact_for_integers(
     family: str, processor: target.Target, problem: Problem, contiguous: bool
+) -> None:
+    check_family(family, processor, problem, contiguous=contiguous)
+
+
+def check_family(
+    family: str, processor: target.Target, problem: Problem, *, contiguous: bool
 ) -> None:
     x, w, b = problem.integers()
     y = compute(problem, x, w, b, family, processor, threads=2, contiguous=contiguous)
@@ -152,17 +171,16 @@ def worst(actual: Array, exact: Array, scale: Array) -> float:
     return float(np.max(error[scale > 0] / scale[scale > 0], initial=0.0))
 
 
-# Against its products' sizes, the error of a sum of n of them is at most about n / 2 epsilons, and
-# near sqrt(n) / 2 of them in practice. NumPy's direct sum meets the same roundings in another
-# order; the greatest error of an array is a matter of luck, so up to twice NumPy's passes. Where
-# NumPy happens to hit the exact sum, the luck of the order is worth an epsilon: the result's own
-# rounding is half a one, and so is that of the largest partial sum.
+# NumPy's direct sum meets as many roundings in another order, so twice its error passes. What is
+# left is luck: as a part of its products' sizes, a chain of products of normal numbers errs by
+# about a third of an epsilon, however long it is, and the worst of 100 000 outputs by some six
+# times that; while NumPy may be lucky, or split the chain. So 2 epsilons pass as well.
 def check_rounding(problem: Problem) -> None:
     x, w, b = problem.normal()
     y = convt.conv3d_transpose(x, w, **problem.arguments, bias=b)
     exact, scale, direct = direct_sum(x, w, b, problem.arguments)
     epsilon = float(np.finfo(direct.dtype).eps)
-    bound = 2 * worst(direct, exact, scale) + epsilon
+    bound = 2 * worst(direct, exact, scale) + 2 * epsilon
     if y.dtype == direct.dtype:
         assert worst(y, exact, scale) <= bound
     else:
