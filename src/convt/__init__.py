@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from convt.algorithm import get_algorithm, set_algorithm
 from convt.api import conv3d_transpose
 from convt.bound import ConvTranspose3D
 from convt.threads import get_num_threads, set_num_threads
@@ -25,7 +26,9 @@ __all__ = [
     "__version__",
     "conv3d_transpose",
     "explain",
+    "get_algorithm",
     "get_num_threads",
+    "set_algorithm",
     "set_num_threads",
 ]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import reference, run
+from convt.algorithm import get_algorithm, parse_algorithm
 from convt.api import check_out, choose_plan, compiled
 from convt.arguments import (
     FILTERS_LAYOUT,
@@ -44,6 +45,8 @@ class ConvTranspose3D:
         As for `convt.conv3d_transpose`.
     threads : int, optional
         Threads that calls may use; default: what `convt.get_num_threads` says at each call.
+    algorithm : {"auto", "direct", "fast"}, optional
+        As for `convt.conv3d_transpose`; default: what `convt.get_algorithm` says at each call.
 
     Notes
     -----
@@ -76,6 +79,7 @@ class ConvTranspose3D:
         bias: npt.ArrayLike | None = None,
         groups: int = 1,
         threads: int | None = None,
+        algorithm: str | None = None,
     ) -> None:
         w = np.asarray(filters)
         dtype = parse_dtype("filters", w.dtype)
@@ -92,6 +96,7 @@ class ConvTranspose3D:
         self._padding = parse_padding(padding)
         self._groups = parse_integer("groups", groups, 1)
         self._threads = None if threads is None else parse_threads(threads)
+        self._algorithm = None if algorithm is None else parse_algorithm(algorithm)
         self._finite = bool(np.isfinite(self._filters).all())
         self._forget()
 
@@ -107,10 +112,11 @@ class ConvTranspose3D:
         x = np.asarray(input)
         count = self._threads or get_num_threads() if threads is None else parse_threads(threads)
         shape = None if output_shape is None else tuple(output_shape)
-        key = (x.shape, x.strides, x.dtype, shape, count)
+        algorithm = self._algorithm or get_algorithm()
+        key = (x.shape, x.strides, x.dtype, shape, count, algorithm)
         ready = self._ready.get(key) if out is None else None
         if ready is None:
-            ready = self._prepare(x, output_shape, out, count)
+            ready = self._prepare(x, output_shape, out, count, algorithm)
             if out is None:
                 if len(self._ready) >= _REMEMBERED:
                     self._ready.clear()
@@ -127,7 +133,7 @@ class ConvTranspose3D:
         return y
 
     def _prepare(
-        self, x: Array, output_shape: Any, out: Array | None, threads: int
+        self, x: Array, output_shape: Any, out: Array | None, threads: int, algorithm: str
     ) -> tuple[Spec, Plan | None]:
         spec = make_spec(
             input_shape=x.shape,
@@ -148,11 +154,12 @@ class ConvTranspose3D:
         if not compiled():
             return spec, None
         access = Access.of(spec, x, self._filters, out)
-        return spec, choose_plan(spec, access, threads, lambda: self._finite)
+        finite = self._finite
+        return spec, choose_plan(spec, access, threads, lambda: finite, algorithm, bound=True)
 
     def _packed(self, plan: Plan, threads: int) -> run.Packed:
         """The filters in the order of the plan's kernel, packed once."""
-        key = (plan.pack, plan.computed.filters_shape)
+        key = (plan.pack, plan.transform, plan.computed.filters_shape)
         packed = self._orders.get(key)
         if packed is None:
             packed = self._orders[key] = run.pack_filters(plan, self._filters, threads)

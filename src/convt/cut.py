@@ -12,7 +12,7 @@ from math import prod
 from typing import NamedTuple
 
 from convt.geometry import Axis
-from convt.kernels.keys import Channels, Rows
+from convt.kernels.keys import Channels, Filtering, Rows
 from convt.spec import Spec, Triple
 from convt.target import Target
 
@@ -60,8 +60,9 @@ class Cutter:
     spec: Spec
     target: Target
     axes: tuple[Axis, Axis, Axis]
-    kernel: Channels | Rows
-    blocks: int  # of output channels, in a group
+    kernel: Channels | Filtering | Rows
+    units: tuple[int, ...]  # outputs of each axis that stay together
+    blocks: int  # of output channels, in a group; 1: they stay together
     threads: int
     products: int
 
@@ -117,15 +118,15 @@ class Cutter:
         spatial = self._pixels(region) >= 2 * _PHASE_PIXELS or not spare
         if region.batch > 1 and spatial:
             return region._replace(batch=-(-region.batch // 2))
-        counts = [-(-o // s) for o, s in zip(region.size, self.spec.strides, strict=True)]
+        counts = [-(-o // s) for o, s in zip(region.size, self.units, strict=True)]
         order = [0, 1, 2]
         if self.kernel.source and counts[1] > counts[0]:
             order = [1, 0, 2]  # the squarer, the less halo
         for axis in order if spatial else ():
-            stride, steps = self.spec.strides[axis], counts[axis]
+            unit, steps = self.units[axis], counts[axis]
             if steps > 1 and self.spec.output_size[axis] // region.size[axis] < _CHUNKS // 2:
                 size = list(region.size)
-                size[axis] = -(-steps // 2) * stride
+                size[axis] = -(-steps // 2) * unit
                 return region._replace(size=(size[0], size[1], size[2]))
         if region.blocks > 1:
             return region._replace(blocks=-(-region.blocks // 2))

@@ -12,15 +12,18 @@ from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
+from convt.fast import Filtered, filtered
 from convt.fold import fold
 from convt.geometry import axes
-from convt.kernels.keys import Channels, Element, Rows
+from convt.kernels.keys import Channels, Element, Filtering, Rows
 from convt.spec import Spec
 from convt.target import Target
 
 __all__ = ["CODES", "Access", "Choice", "choose", "products"]
 
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
+_FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
+_POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
@@ -64,34 +67,76 @@ class Access(NamedTuple):
 class Choice(NamedTuple):
     """A kernel, the problem it computes (the one posed, or an equal one), and why it was chosen."""
 
-    kernel: Channels | Rows
+    kernel: Channels | Filtering | Rows
     computed: Spec
     reason: str
+    filtered: Filtered | None = None  # where the kernel is one of minimal filtering
 
 
 def choose(
-    spec: Spec, target: Target, access: Access, family: str | None = None, *, finite: bool = True
+    spec: Spec,
+    target: Target,
+    access: Access,
+    family: str | None = None,
+    *,
+    finite: bool = True,
+    algorithm: str = "direct",
+    bound: bool = False,
 ) -> Choice:
     """The kernel that counting instructions favours, or that of the family asked for."""
+    direct = _direct(spec, target, access, family if family != "filtering" else None, finite=finite)
+    if algorithm == "direct" or family not in (None, "filtering"):
+        return direct.choice
+    tile = replace(_channels(spec, target, access, depthwise=False), stream=False, prefetch=True)
+    found = filtered(spec, target, tile, asked=algorithm == "fast")
+    if found is None:
+        if family == "filtering":
+            raise ValueError("minimal filtering can't serve these channels, taps or groups")
+        return direct.choice
+    cost = found.cost * _FAST_COST + (0 if bound else found.filter_cost)
+    large = algorithm == "auto" and found.elements * tile.wide.bytes > _POINT_BYTES
+    if family != "filtering" and (not finite or large or cost > direct.cost):
+        return direct.choice
+    limit = "; its error is at most 4 times the direct sum's" if algorithm == "auto" else ""
+    reason = (
+        f"minimal filtering: {found.products:.3g} of {products(spec):.3g} multiplications, about "
+        f"{cost:.3g} vector instructions, where the direct sum takes {direct.cost:.3g}{limit}"
+    )
+    return Choice(found.kernel, spec, reason, found)
+
+
+class _Direct(NamedTuple):
+    choice: Choice
+    cost: float
+
+
+def _direct(
+    spec: Spec, target: Target, access: Access, family: str | None, *, finite: bool
+) -> _Direct:
+    """The direct sum, by the family that counting instructions favours."""
     computed = _rewritten(spec, access)
     channels = _channels(computed, target, access, depthwise=computed.groups < spec.groups)
+    one = _channels_cost(computed, channels)
     if family == "channels":
-        return Choice(channels, computed, "asked for")
+        return _Direct(Choice(channels, computed, "asked for"), one)
     if not finite:
         reason = "filters that are not finite must meet no padded lane"
-        return Choice(channels, computed, reason)
+        return _Direct(Choice(channels, computed, reason), one)
     rows = _rows(spec, target, access)
-    if family == "rows":
-        if rows is None:
-            raise ValueError("the family of rows can't serve a width whose taps reach this far")
-        return Choice(rows, spec, "asked for")
     if rows is None:
-        return Choice(channels, computed, "the width's taps reach too far for lanes over the width")
-    one, other = _channels_cost(computed, channels), _rows_cost(spec, rows)
+        if family == "rows":
+            raise ValueError("the family of rows can't serve a width whose taps reach this far")
+        reason = "the width's taps reach too far for lanes over the width"
+        return _Direct(Choice(channels, computed, reason), one)
+    other = _rows_cost(spec, rows)
+    if family == "rows":
+        return _Direct(Choice(rows, spec, "asked for"), other)
     reason = (
         f"about {one:.3g} vector instructions with lanes over channels, {other:.3g} over the width"
     )
-    return Choice(channels, computed, reason) if one <= other else Choice(rows, spec, reason)
+    if one <= other:
+        return _Direct(Choice(channels, computed, reason), one)
+    return _Direct(Choice(rows, spec, reason), other)
 
 
 def products(spec: Spec) -> int:

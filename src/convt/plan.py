@@ -11,9 +11,10 @@ from functools import lru_cache
 from math import prod
 
 from convt.cut import SMALL, Chunk, Cutter, Region, chunks
-from convt.family import CODES, Access, choose, products
+from convt.family import CODES, Access, Choice, choose, products
+from convt.fast import Filtered
 from convt.geometry import Axis, axes
-from convt.kernels.keys import Channels, Element, PackFilters, Rows
+from convt.kernels.keys import Channels, Element, Filtering, PackFilters, Rows, TransformFilters
 from convt.spec import Spec
 from convt.target import Target
 
@@ -33,7 +34,7 @@ class Plan:
     computed: Spec  # as computed: `spec`, or an equal problem
     target: Target
     axes: tuple[Axis, Axis, Axis]  # of the problem as computed
-    kernel: Channels | Rows
+    kernel: Channels | Filtering | Rows
     reason: str  # why this kernel
     pack: PackFilters
     chunks: tuple[tuple[Chunk, ...], ...]  # of the outputs: depth, height, width
@@ -48,6 +49,7 @@ class Plan:
     workspace: tuple[int, ...]  # bytes: runs, totals, pixels, slabs of input and output
     threads: int  # that share the tasks
     products: int  # multiplications of the definition
+    filtered: Filtered | None = None  # where the kernel is one of minimal filtering
 
     @property
     def tasks(self) -> int:
@@ -64,8 +66,14 @@ class Plan:
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of the packed filters."""
-        return self.packed_filters * self.kernel.wide.bytes
+        """Bytes of the packed filters, and of the transformed ones."""
+        extra = self.filtered.elements if self.filtered else 0
+        return (self.packed_filters + extra) * self.kernel.wide.bytes
+
+    @property
+    def transform(self) -> TransformFilters | None:
+        """What takes the packed filters to the points of minimal filtering."""
+        return TransformFilters(self.kernel) if isinstance(self.kernel, Filtering) else None
 
 
 @lru_cache(maxsize=512)
@@ -77,22 +85,30 @@ def make_plan(
     *,
     family: str | None = None,
     finite: bool = True,
+    algorithm: str = "direct",
+    bound: bool = False,
 ) -> Plan:
     """Choose how to compute `spec` on `target` with up to `threads` threads.
 
-    `family` asks for one of the families, "channels" or "rows"; ValueError if it can't serve the problem.
-    `finite` says that every filter value is a finite number, which the family of rows depends on.
+    `family` asks for one of the families, "channels", "rows" or "filtering"; ValueError if it can't serve
+    the problem. `finite` says that every filter value is a finite number, which the family of rows depends
+    on. `algorithm` is "direct", or "auto" or "fast" to allow minimal filtering; `bound`, that filters are
+    transformed once for many calls.
     """
-    kernel, computed, reason = choose(spec, target, access, family, finite=finite)
+    choice = choose(spec, target, access, family, finite=finite, algorithm=algorithm, bound=bound)
+    kernel, computed, reason, found = choice
     shape, work = axes(computed), products(computed)
     threads = threads if work > SMALL else 1
     in_channels, channels = (
         c // computed.groups for c in (computed.in_channels, computed.out_channels)
     )
     blocks = _block_count(kernel, channels)
-    tail = kernel.tail * (kernel.lanes if isinstance(kernel, Channels) else 1)
+    tail = kernel.tail * (1 if isinstance(kernel, Rows) else kernel.lanes)
     group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
-    region = Cutter(computed, target, shape, kernel, blocks, threads, work).cut()
+    units, cut_blocks = (found.units, 1) if found else (computed.strides, blocks)
+    region = Cutter(computed, target, shape, kernel, units, cut_blocks, threads, work).cut()
+    if found:
+        region = region._replace(blocks=blocks)
     pieces = [chunks(axis, length) for axis, length in zip(shape, region.size, strict=True)]
     if isinstance(kernel, Rows):
         pieces[2] = [_row_chunk(c, kernel, computed.pad_before[2]) for c in pieces[2]]
@@ -121,13 +137,14 @@ def make_plan(
         pixel_block=_pixel_block(kernel),
         packed_filters=prod(spec.kernel) * in_channels * computed.groups * group_lanes,
         packed_lanes=group_lanes * computed.groups,
-        workspace=_workspace(computed, shape, kernel, region, pieces, run),
+        workspace=_workspace(computed, shape, choice, region, pieces, run),
+        filtered=found,
         threads=threads,
         products=work,
     )
 
 
-def _block_count(kernel: Channels | Rows, channels: int) -> int:
+def _block_count(kernel: Channels | Filtering | Rows, channels: int) -> int:
     """Blocks of output channels in a group: the last one may be wider than the others."""
     if isinstance(kernel, Rows):
         return -(-channels // kernel.channels)
@@ -135,15 +152,15 @@ def _block_count(kernel: Channels | Rows, channels: int) -> int:
     return -(-whole // (kernel.block_channels // kernel.lanes)) + bool(kernel.tail)
 
 
-def _spread(kernel: Channels | Rows) -> int:
+def _spread(kernel: Channels | Filtering | Rows) -> int:
     """Products that one input channel adds to an output in one run, at most."""
-    if isinstance(kernel, Channels):
+    if not isinstance(kernel, Rows):
         return 1
     return max(sum(t.phase == phase for t in kernel.taps) for phase in range(kernel.stride)) or 1
 
 
-def _pixel_block(kernel: Channels | Rows) -> int:
-    if isinstance(kernel, Rows):
+def _pixel_block(kernel: Channels | Filtering | Rows) -> int:
+    if not isinstance(kernel, Channels):
         return 0
     return max(_PIXELS // kernel.pixels, 1) * kernel.pixels
 
@@ -151,12 +168,13 @@ def _pixel_block(kernel: Channels | Rows) -> int:
 def _workspace(
     spec: Spec,
     shape: tuple[Axis, Axis, Axis],
-    kernel: Channels | Rows,
+    choice: Choice,
     region: Region,
     pieces: list[list[Chunk]],
     run: int,
 ) -> tuple[int, ...]:
-    """Bytes of the list of runs, the totals, the list of pixels, and the slabs of input and output."""
+    """Bytes of each part of a thread's workspace; see kernels/record.py."""
+    kernel, found = choice.kernel, choice.filtered
     in_channels, channels = (c // spec.groups for c in (spec.in_channels, spec.out_channels))
     wide = max(kernel.tail * kernel.lanes - kernel.block_channels, 0) if not kernel.rows else 0
     out_channels = min(region.blocks * kernel.block_channels + wide, channels)
@@ -165,14 +183,27 @@ def _workspace(
     taps = prod(max((len(p.taps) for p in axis.phases), default=0) for axis in shape)
     inputs = prod(max((c.in_end - c.in_first for c in axis), default=0) for axis in pieces)
     outputs = prod(max((c.stop - c.start for c in axis), default=0) for axis in pieces)
-    item, extra = kernel.wide.bytes, kernel.pixels if isinstance(kernel, Channels) else 0
-    sizes = (
-        24 * taps * -(-in_channels // run),
-        _TOTALS,
-        16 * (_pixel_block(kernel) + extra),
+    item, runs = kernel.wide.bytes, 24 * -(-in_channels // run)
+    listed = _pixel_block(kernel) + kernel.pixels if isinstance(kernel, Channels) else 0
+    slabs = (
         inputs * region.batch * in_channels * item if kernel.source else 0,
         outputs * region.batch * out_channels * item if kernel.destination else 0,
     )
+    sizes = (runs * taps, _TOTALS, 16 * listed, *slabs, 0, 0, 0, 0, 0)
+    if found and isinstance(kernel, Filtering):
+        tiles, points = found.tile_block, found.points
+        padded, packed = (-(-c // kernel.lanes) * kernel.lanes for c in (in_channels, channels))
+        sizes = (
+            runs * points,
+            _TOTALS,
+            16 * (tiles + kernel.products.pixels),
+            *slabs,
+            runs * taps,
+            32 * tiles,
+            max(padded, packed) * item,
+            points * tiles * padded * item,
+            points * tiles * packed * item,
+        )
     return tuple(-(-size // 64) * 64 for size in sizes)
 
 

@@ -13,6 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from convt import jit, target
+from convt.algorithm import parse_algorithm
 from convt.family import Access
 from convt.plan import Plan, make_plan
 from convt.report_axes import AxisReport, axis_reports
@@ -144,6 +145,7 @@ def explain(
     groups: int = 1,
     dtype: Any = "float32",
     threads: int | None = None,
+    algorithm: str | None = None,
 ) -> Report:
     """Tell what `convt.conv3d_transpose` would do with these arguments, without doing it.
 
@@ -151,7 +153,7 @@ def explain(
     ----------
     input, filters, bias : array_like, or its shape
         Only shape, dtype, strides and byte order count; memory is not read.
-    output_shape, strides, padding, data_format, dilations, name, groups, threads
+    output_shape, strides, padding, data_format, dilations, name, groups, threads, algorithm
         As for `convt.conv3d_transpose`.
     dtype : dtype, default "float32"
         Of operands that are given as shapes, where none is an array: "float16", "bfloat16",
@@ -198,5 +200,7 @@ def explain(
         groups=groups,
     )
     count = get_num_threads() if threads is None else parse_threads(threads)
-    plan = make_plan(spec, target.host(), Access.of(spec, laid_out(x, spec.input_shape), w), count)
+    access = Access.of(spec, laid_out(x, spec.input_shape), w)
+    algorithm = parse_algorithm(algorithm)
+    plan = make_plan(spec, target.host(), access, count, algorithm=algorithm)
     return Report(plan, jit.can_execute())

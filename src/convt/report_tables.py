@@ -13,6 +13,7 @@ from itertools import zip_longest
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING, NamedTuple
 
+from convt.kernels.keys import Channels, Filtering, Rows
 from convt.report_axes import AxisReport, evenness
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ __all__ = ["Table", "as_html", "as_text", "tables", "title"]
 
 _LISTED = 4  # entries of a list that are written out
 _PHASES = 6  # phases of an axis that are written out
-_TILES = {"channels": "pixels x output channels", "rows": "output channels x columns"}
 _NUMBER = re.compile(r"[\d,.]+( [KMGTPE]?i?B)?")
 
 
@@ -142,6 +142,10 @@ def _work(report: Report) -> Table:
             _ratio(columns, entry, "times that entry's output"),
         ),
     )
+    found = report.plan.filtered
+    if found is not None:
+        saved = _ratio(report.multiplications, found.products, "times fewer")
+        rows = (rows[0], ("minimal filtering takes", f"{found.products:,}", saved), *rows[1:])
     return Table("Work", (), rows)
 
 
@@ -154,7 +158,7 @@ def _kernel(report: Report) -> Table:
     rows = (
         ("name", kernel.name),
         ("family", f"{kernel.family}: {plan.reason}"),
-        ("tile", f"{kernel.name.split('_')[2]}, {_TILES[kernel.family]}"),
+        ("tile", _tile(kernel)),
         ("lanes", f"{kernel.lanes} of {kernel.wide.name}"),
         ("instructions", f"{target.isa}, {target.vector_bits}-bit registers, for {target.cpu}"),
         ("chunks", f"{counts} of up to {' x '.join(map(str, largest))} outputs"),
@@ -169,6 +173,19 @@ def _kernel(report: Report) -> Table:
             "This process may not make memory executable: NumPy computes the same results, slowly."
         )
     return Table("Kernel", (), rows, "\n".join(notes))
+
+
+def _tile(kernel: Channels | Filtering | Rows) -> str:
+    if isinstance(kernel, Rows):
+        return f"{kernel.channels} x {kernel.columns}, output channels x columns"
+    if isinstance(kernel, Channels):
+        return f"{kernel.pixels} x {kernel.block_channels}, pixels x output channels"
+    axes = (
+        " or ".join(f"F({m}, {r})" for m, r in axis)
+        for axis in (kernel.depth, kernel.height, kernel.width)
+    )
+    tile = kernel.products
+    return f"{'; '.join(axes)}; summed {tile.pixels} x {tile.block_channels} at a time"
 
 
 def _count(number: int, one: str, many: str) -> str:

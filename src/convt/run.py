@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit
+from convt.kernels.keys import Filtering
 from convt.kernels.record import FIELDS, WORKSPACE, slot
 from convt.plan import Plan
 from convt.threads import share
@@ -47,7 +48,7 @@ def empty_output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def pack_filters(plan: Plan, filters: Array, threads: int) -> Packed:
     """Reorder and widen `filters` as the plan's kernel reads them."""
-    packed = _aligned(plan.packed_filters * plan.kernel.wide.bytes)
+    packed = _aligned(plan.packed_bytes)
     if not plan.packed_filters:
         return packed
     spec = plan.computed
@@ -57,8 +58,21 @@ def pack_filters(plan: Plan, filters: Array, threads: int) -> Packed:
     record[_FILTERS] = packed.address
     record[_SOURCE : _SOURCE + 6] = (_address(filters), *filters.strides)
     function = _functions(plan)[0]
-    share(lambda: function(record, None), threads if plan.packed_filters > _PACK_ALONE else 1)
+    count = threads if plan.packed_filters > _PACK_ALONE else 1
+    share(lambda: function(record, None), count)
+    if plan.transform and plan.filtered:
+        again = _record(plan)
+        again[_TASKS] = len(plan.filtered.bases) * plan.blocks
+        again[_FILTERS] = packed.address
+        again[_TRANSFORMED] = packed.address + _transformed(plan)
+        transform = jit.load(plan.transform, plan.target)
+        share(lambda: transform(again, None), count)
     return packed
+
+
+def _transformed(plan: Plan) -> int:
+    """Where the transformed filters begin among the packed ones, in bytes."""
+    return plan.packed_filters * plan.kernel.wide.bytes
 
 
 def execute(plan: Plan, input: Array, packed: Packed, bias: Array | None, output: Array) -> None:
@@ -70,6 +84,7 @@ def execute(plan: Plan, input: Array, packed: Packed, bias: Array | None, output
     lanes = _lanes(plan, bias)
     record = _record(plan)
     record[_X : _X + 4] = (_address(input), packed.address, lanes.address, _address(output))
+    record[_TRANSFORMED] = packed.address + _transformed(plan)
     n, *rest = input.strides
     m, *more = output.strides
     if plan.spec.data_format == "NCDHW":
@@ -133,7 +148,9 @@ _no_bias = lru_cache(maxsize=64)(_minus_zeros)
 
 
 # --- the record of a call -----------------------------------------------------------------------
-_TASKS, _X, _FILTERS, _STRIDES, _SOURCE = map(slot, ("tasks", "x", "filters", "x_n", "source"))
+_TASKS, _X, _FILTERS, _TRANSFORMED, _STRIDES, _SOURCE = map(
+    slot, ("tasks", "x", "filters", "transformed", "x_n", "source")
+)
 _Record = ctypes.c_int64 * len(FIELDS)
 
 
@@ -166,6 +183,9 @@ def _template(plan: Plan) -> Any:
         "run_channels": plan.run_channels,
         "flush_runs": plan.flush_runs,
         "pixel_block": plan.pixel_block,
+        "packed_lanes": plan.packed_lanes // spec.groups,
+        "tile_block": plan.filtered.tile_block if plan.filtered else 0,
+        "bases": _bases(plan).ctypes.data,
     }
     place = 0
     for part, size in zip(WORKSPACE, plan.workspace, strict=True):
@@ -173,8 +193,9 @@ def _template(plan: Plan) -> Any:
         place += size
     for number, axis in enumerate("dhw"):
         tables = _tables(plan, number)
-        for name, table in zip(("chunks", "segments", "taps"), tables, strict=True):
+        for name, table in zip(("chunks", "segments", "taps", "phases"), tables, strict=True):
             fields[f"{name}_{axis}"] = table.ctypes.data
+        fields[f"phase_count_{axis}"] = len(plan.axes[number].phases)
         fields[f"{axis}_tasks"] = len(plan.chunks[number])
         fields[f"in_{axis}"] = spec.input_size[number]
         fields[f"out_{axis}"] = spec.output_size[number]
@@ -210,6 +231,32 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
                 )
             )
         chunks.append((first, len(segments), chunk.in_first, chunk.in_end, chunk.start, chunk.stop))
+    phases = _phases(plan, axis, places) if plan.filtered else []
     return tuple(
-        np.fromiter(chain.from_iterable(rows), np.int64) for rows in (chunks, segments, taps)
+        np.fromiter(chain.from_iterable(rows), np.int64)
+        for rows in (chunks, segments, taps, phases)
     )
+
+
+def _phases(plan: Plan, number: int, places: dict[int, int]) -> list[tuple[int, ...]]:
+    """Rows of the table of phases of one axis, for minimal filtering."""
+    assert plan.filtered is not None
+    assert isinstance(plan.kernel, Filtering)
+    axis, kinds = plan.axes[number], plan.filtered.kinds[number]
+    found = (plan.kernel.depth, plan.kernel.height, plan.kernel.width)[number]
+    rows: list[tuple[int, ...]] = []
+    for phase, kind in zip(axis.phases, kinds, strict=True):
+        first = (phase.residue - axis.pad_before) % axis.stride
+        middle = (first + axis.pad_before) // axis.stride
+        place = places[phase.residue]
+        taps = (place, place + len(phase.taps))
+        reach = middle - phase.taps[-1].shift
+        rows.append((first, reach, middle, found.index(kind), kind[0], *taps))
+    return rows
+
+
+@lru_cache(maxsize=512)
+def _bases(plan: Plan) -> npt.NDArray[np.int64]:
+    """Bytes before the transformed filters of each phase."""
+    bases = plan.filtered.bases if plan.filtered else (0,)
+    return np.array(bases, np.int64) * plan.kernel.wide.bytes

@@ -208,6 +208,11 @@ class Builder(ir.IRBuilder):
         store = self.store(value, pointer, align=align)
         store.set_metadata("nontemporal", self.module.add_metadata([ir.Constant(I32, 1)]))
 
+    def prefetch(self, pointer: Value) -> None:
+        """Bring a cache line near; harmless at any address."""
+        arguments = [pointer, *(ir.Constant(I32, value) for value in (0, 3, 1))]  # read, keep, data
+        self.call(self._declare("llvm.prefetch.p0", ir.VoidType(), arguments), arguments)
+
     def _declare(self, name: str, kind: ir.Type, arguments: Sequence[Value]) -> ir.Function:
         if name in self.module.globals:
             return self.module.globals[name]

@@ -25,7 +25,7 @@ from convt.kernels.keys import Channels
 from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
 
-__all__ = ["emit"]
+__all__ = ["emit", "emit_block"]
 
 Value = Any
 
@@ -158,7 +158,7 @@ class _Box:
             channel = b.mul(block, b.i64(kernel.block_channels))
             offset = b.mul(b.sub(block, low), b.i64(kernel.block_channels * size))
             b.call(
-                _emit_block(b.module, self.target, kernel, vectors),
+                emit_block(b.module, self.target, kernel, vectors),
                 [
                     b.at(filters, b.mul(block, block_bytes)),
                     b.at(bias, b.mul(channel, b.i64(size))),
@@ -176,7 +176,7 @@ class _Box:
 _ARGUMENTS = [PTR, PTR, PTR, I64, *RUNS, I64, I64]
 
 
-def _emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int) -> ir.Function:
+def emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int) -> ir.Function:
     """``block(filters, bias, table, count, runs..., valid, offset)``: its tiles."""
     name = f"block_{vectors}"
     if name in module.globals:
@@ -259,6 +259,7 @@ class _Tile:
         weights = Slot(b, PTR, b.at(self.filters, b.mul(entry["row"], b.i64(width))))
         end = b.mul(entry["count"], b.i64(self.size))
         channel = Slot(b, I64, b.i64(0))
+        panel = b.mul(entry["count"], b.i64(width))  # bytes to the filters of the next block
 
         def below(stop: Value) -> Value:
             return b.icmp_signed("<", channel.get(), stop)
@@ -268,6 +269,8 @@ class _Tile:
                 parts = [[total.get() for total in row] for row in self.sums]
                 for ahead in range(unroll):
                     here = b.at(weights.get(), b.i64(ahead * width))
+                    for line in range(0, width if self.kernel.prefetch else 0, 64):
+                        b.prefetch(b.at(here, b.add(panel, b.i64(line))))
                     self._products(
                         parts, places, here, b.add(channel.get(), b.i64(ahead * self.size))
                     )

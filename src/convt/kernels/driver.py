@@ -19,7 +19,7 @@ from llvmlite import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot
 from convt.kernels.copy import emit_copy
 from convt.kernels.elements import number
-from convt.kernels.keys import Channels, Element, Rows
+from convt.kernels.keys import Channels, Element, Filtering, Rows
 from convt.kernels.record import CHUNK, SEGMENT, TAP, slot
 from convt.target import Target
 
@@ -45,16 +45,16 @@ class Fields:
     """The record of the call, read by the names of its fields."""
 
     def __init__(self, b: Builder, record: Value) -> None:
-        self._b, self._record = b, record
+        self._b, self.record = b, record
 
     def __getitem__(self, name: str) -> Value:
-        return self._b.word(self._record, slot(name))
+        return self._b.word(self.record, slot(name))
 
     def pointer(self, name: str) -> Value:
         return self._b.inttoptr(self[name], PTR)
 
     def place(self, name: str) -> Value:
-        return self._b.at(self._record, self._b.i64(8 * slot(name)))
+        return self._b.at(self.record, self._b.i64(8 * slot(name)))
 
 
 def row(b: Builder, table: Value, index: Value, names: tuple[str, ...]) -> dict[str, Value]:
@@ -90,7 +90,9 @@ class Task(NamedTuple):
 Compute: TypeAlias = "Callable[[Builder, Fields, Task, View, View, Value], None]"
 
 
-def emit_run(module: ir.Module, target: Target, family: Channels | Rows, compute: Compute) -> str:
+def emit_run(
+    module: ir.Module, target: Target, family: Channels | Filtering | Rows, compute: Compute
+) -> str:
     """Define ``run(record, workspace)``: take and compute tasks until none is left.
 
     ``compute(b, fields, task, x, y, scratch)`` emits the family's own part.
@@ -149,7 +151,7 @@ def _decode(b: Builder, fields: Fields, number: Value) -> Task:
 class _Driver:
     b: Builder
     target: Target
-    family: Channels | Rows
+    family: Channels | Filtering | Rows
     fields: Fields
     task: Task
     scratch: Value

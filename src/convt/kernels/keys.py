@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-__all__ = ["Channels", "Element", "Kernel", "PackFilters", "Rows", "WidthTap"]
+__all__ = [
+    "Channels",
+    "Element",
+    "Filtering",
+    "Kernel",
+    "PackFilters",
+    "Rows",
+    "TransformFilters",
+    "WidthTap",
+]
 
 _BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 
@@ -50,6 +59,7 @@ class Channels:
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
     depthwise: bool = False  # lanes are groups of one channel in and one out
+    prefetch: bool = False  # bring the next block's filters near: few pixels use each
 
     emitter: ClassVar[str] = "convt.kernels.channels"
     family: ClassVar[str] = "channels"
@@ -72,6 +82,7 @@ class Channels:
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         family = "depthwise" if self.depthwise else "channels"
+        stream = stream + ("_ahead" if self.prefetch else "")
         return f"{self.wide.name}_{family}_{tile}{tail}_l{self.lanes}u{self.unroll}{read}{write}{stream}"
 
 
@@ -164,6 +175,72 @@ class PackFilters:
     def name(self) -> str:
         order = "r" if self.rows else ""
         return f"{self.wide.name}_filters_b{self.block}t{self.tail}{order}_from_{self.source.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filtering:
+    """Minimal filtering; see kernels/filtering.py."""
+
+    products: Channels  # how products of points are summed, and how the arrays are read and written
+    depth: tuple[tuple[int, int], ...]  # F(m, r) that phases of the axis use: outputs, taps
+    height: tuple[tuple[int, int], ...]
+    width: tuple[tuple[int, int], ...]
+
+    emitter: ClassVar[str] = "convt.kernels.filtering"
+    family: ClassVar[str] = "filtering"
+    rows: ClassVar[bool] = False
+    depthwise: ClassVar[bool] = False
+
+    @property
+    def wide(self) -> Element:
+        """Element type of the sums."""
+        return self.products.wide
+
+    @property
+    def source(self) -> Element | None:
+        """Element type of a packed input; None: read in place."""
+        return self.products.source
+
+    @property
+    def destination(self) -> Element | None:
+        """Element type of an unpacked output; None: written in place."""
+        return self.products.destination
+
+    @property
+    def lanes(self) -> int:
+        """Channels in a vector."""
+        return self.products.lanes
+
+    @property
+    def tail(self) -> int:
+        """Vectors in the last block of output channels; 0: it is like the others."""
+        return self.products.tail
+
+    @property
+    def block_channels(self) -> int:
+        """Output channels in a block."""
+        return self.products.block_channels
+
+    @property
+    def name(self) -> str:
+        axes = "_".join(
+            axis + "".join(f"f{m}{r}" for m, r in kinds)
+            for axis, kinds in zip("dhw", (self.depth, self.height, self.width), strict=True)
+        )
+        return self.products.name.replace("channels", f"filtering_{axes}")
+
+
+@dataclass(frozen=True, slots=True)
+class TransformFilters:
+    """Packed filters taken to the points of minimal filtering; see kernels/filtering.py."""
+
+    kernel: Filtering
+
+    emitter: ClassVar[str] = "convt.kernels.points"
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel.name}_filters"
 
 
 class Kernel(Protocol):

@@ -7,11 +7,22 @@ integers, so one compiled kernel serves every size.
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "FIELDS", "RUN", "SEGMENT", "TAP", "WORKSPACE", "slot"]
+__all__ = ["CHUNK", "FIELDS", "PHASE", "RUN", "SEGMENT", "TAP", "WORKSPACE", "slot"]
 
 _AXES = ("d", "h", "w")
 _STRIDES = ("n", "d", "h", "w", "c")
-WORKSPACE = ("runs", "totals", "pixels", "input", "output")  # its parts, in order
+WORKSPACE = (
+    "runs",
+    "totals",
+    "pixels",
+    "input",
+    "output",
+    "redo",
+    "tiles",
+    "zeros",
+    "points",
+    "sums",
+)  # its parts, in order
 
 FIELDS: tuple[str, ...] = (
     "next",  # the task that the next free thread takes
@@ -40,6 +51,12 @@ FIELDS: tuple[str, ...] = (
     "run_channels",  # input channels in a run
     "flush_runs",  # runs summed up before they join the total
     "pixel_block",  # pixels whose addresses are listed at a time
+    "packed_lanes",  # output channels of a group, filled up to whole vectors
+    "tile_block",  # tiles that are transformed at a time
+    "transformed",  # packed filters at the points of minimal filtering
+    *(f"phases_{axis}" for axis in _AXES),  # addresses of the tables of phases
+    *(f"phase_count_{axis}" for axis in _AXES),
+    "bases",  # where the filters of each phase begin among the transformed, in bytes
     *(f"workspace_{part}" for part in WORKSPACE),
     # the filters as the caller has them
     "source",
@@ -51,6 +68,9 @@ _SLOTS = {name: position for position, name in enumerate(FIELDS)}
 CHUNK = ("segment_first", "segment_end", "in_first", "in_end", "out_first", "out_end")
 SEGMENT = ("out_first", "count", "in_first", "tap_first", "tap_end")
 TAP = ("index", "shift")
+# A phase of minimal filtering: its outputs are stride * j + out_first; a tile of outputs from j on reads
+# inputs from j + in_first on, and a tap reads at j + middle - shift.
+PHASE = ("out_first", "in_first", "middle", "kind", "tile", "tap_first", "tap_end")
 # A row of the list of runs, which the kernel makes for a box of outputs: where a run starts in the input
 # (bytes from the pixel) and in the packed filters (rows), and how many channels it sums.
 RUN = ("input", "row", "count")

@@ -34,14 +34,16 @@ RUNS = (PTR, I64, I64, PTR)  # the types of Runs
 
 
 class RunList:
-    """Lists the runs of a box of outputs, tap by tap, in the workspace at `scratch`.
+    """Lists runs, tap by tap, in a part of the workspace at `scratch`.
 
     `stride` is from one input channel to the next, in bytes.
     """
 
-    def __init__(self, b: Builder, fields: Fields, scratch: Value, stride: Value) -> None:
+    def __init__(
+        self, b: Builder, fields: Fields, scratch: Value, stride: Value, part: str = "runs"
+    ) -> None:
         self._b, self._fields, self._scratch, self._stride = b, fields, scratch, stride
-        self._place = b.at(scratch, fields["workspace_runs"])
+        self._place = b.at(scratch, fields[f"workspace_{part}"])
         self._count = Slot(b, I64, b.i64(0))
 
     def add(self, offset: Value, tap: Value) -> None:

@@ -1,0 +1,406 @@
+"""Minimal filtering: fewer products than the definition's, for many channels on both sides.
+
+Every phase is a small dense correlation. Its outputs are cut into tiles of m_d x m_h x m_w; the inputs
+that a tile reads are taken to points (kernels/points.py), multiplied with filters at the same points,
+summed over input channels, and taken back. The sums of a point over many tiles are a matrix product,
+which the register tiles of kernels/channels.py compute. A block of tiles stays in the caches between the
+three steps. Tiles are anchored to the output's coordinates, so a result does not depend on how the outputs are
+cut into tasks.
+
+An Inf or NaN spreads over its tile at the points. So every output is looked at, and a tile with one that is
+not finite is computed anew by the definition's own products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+from llvmlite import ir
+
+from convt.kernels.builder import I64, PTR, Builder, Slot, function
+from convt.kernels.channels import emit_block
+from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, tap
+from convt.kernels.elements import number
+from convt.kernels.keys import Filtering
+from convt.kernels.points import Shape, Vectors, apply, box, cases, phase
+from convt.kernels.sums import RunList, Runs
+from convt.target import Target
+
+__all__ = ["emit"]
+
+Value = Any
+_TILE = ("n", "d", "h", "w")  # a row of the list of tiles
+
+
+def emit(kernel: Filtering, target: Target) -> str:
+    """The kernel: phase by phase, and a block of tiles at a time."""
+    module = ir.Module(kernel.name)
+
+    def compute(b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value) -> None:
+        part = _Part(kernel, b, target, fields, task, x, y, scratch)
+        part.clear()
+        counts = [(b.i64(0), fields[f"phase_count_{axis}"]) for axis in "dhw"]
+        with b.loop(*counts[0]) as d, b.loop(*counts[1]) as h, b.loop(*counts[2]) as w:
+            index = zip("dhw", (d, h, w), strict=True)
+            phases = {axis: phase(b, fields, axis, i) for axis, i in index}
+            place = b.add(b.mul(b.add(b.mul(d, counts[1][1]), h), counts[2][1]), w)
+            base = b.word(b.at(fields.pointer("bases"), b.mul(place, b.i64(8))), 0)
+            filters = b.at(fields.pointer("transformed"), base)
+            for shape, chosen in cases(b, kernel, phases):
+                with b.if_then(chosen):
+                    part.phase(shape, phases, filters, (d, h, w))
+
+    return emit_run(module, target, kernel, compute)
+
+
+@dataclass
+class _Part:
+    """A task's share of the work, from its view of the arrays."""
+
+    kernel: Filtering
+    b: Builder
+    target: Target
+    fields: Fields
+    task: Task
+    x: View
+    y: View
+    scratch: Value
+
+    def __post_init__(self) -> None:
+        b, fields, kernel = self.b, self.fields, self.kernel
+        size, lanes = kernel.wide.bytes, kernel.lanes
+        self.channels, self.packed = fields["in_channels"], fields["packed_lanes"]
+        padded = b.and_(b.add(self.channels, b.i64(lanes - 1)), b.i64(-lanes))
+        self.in_bytes, self.out_bytes = (b.mul(c, b.i64(size)) for c in (padded, self.packed))
+        self.points, self.sums, self.zeros, self.table, self.tiles = (
+            b.at(self.scratch, fields[f"workspace_{part}"])
+            for part in ("points", "sums", "zeros", "pixels", "tiles")
+        )
+
+    def clear(self) -> None:
+        """What lies beyond the input reads as zeros."""
+        b = self.b
+        end = b.maximum(self.in_bytes, self.out_bytes)
+        kind = ir.VectorType(number(self.kernel.wide), self.kernel.lanes)
+        with b.loop(b.i64(0), end, self.kernel.lanes * self.kernel.wide.bytes) as offset:
+            b.store(b.splat_constant(kind, 0.0), b.at(self.zeros, offset), align=4)
+
+    def phase(
+        self,
+        shape: Shape,
+        phases: dict[str, dict[str, Value]],
+        filters: Value,
+        index: tuple[Value, Value, Value],
+    ) -> None:
+        """All tiles of one phase."""
+        b, fields = self.b, self.fields
+        count_points = prod(axis.points for axis in shape)
+        firsts, counts = [self.task.batch[0]], [b.sub(self.task.batch[1], self.task.batch[0])]
+        for axis, transform in zip("dhw", shape, strict=True):
+            step = b.mul(fields[f"stride_{axis}"], b.i64(transform.outputs))
+            chunk = self.task.chunks[axis]
+            outputs = b.sub(chunk["out_end"], b.add(chunk["out_first"], phases[axis]["out_first"]))
+            tiles = b.sdiv(b.add(outputs, b.sub(step, b.i64(1))), step)
+            firsts.append(b.sdiv(chunk["out_first"], step))
+            counts.append(b.maximum(tiles, b.i64(0)))
+        total = counts[0]
+        for count in counts[1:]:
+            total = b.mul(total, count)
+        block = fields["tile_block"]
+        in_point, out_point = b.mul(block, self.in_bytes), b.mul(block, self.out_bytes)
+        listed = RunList(b, fields, self.scratch, b.i64(self.kernel.wide.bytes))
+        with b.loop(b.i64(0), b.i64(count_points)) as point:
+            listed.add(b.mul(point, in_point), b.i64(0))
+        runs = listed.runs()
+        per_point = b.sdiv(runs.count, b.i64(count_points))
+        with b.loop(b.i64(0), total, block) as first:
+            here = b.minimum(block, b.sub(total, first))
+            self._list_tiles(firsts, counts, first, here)
+            with b.loop(b.i64(0), here) as i:
+                self._enter(shape, phases, i, in_point)
+            self._surplus(here)
+            with b.loop(b.i64(0), b.i64(count_points)) as point:
+                self._multiply(filters, point, out_point, here, runs, per_point)
+            with b.loop(b.i64(0), here) as i:
+                self._leave(shape, phases, i, out_point, index)
+
+    # --- lists --------------------------------------------------------------------------------
+    def _list_tiles(
+        self, firsts: list[Value], counts: list[Value], first: Value, here: Value
+    ) -> None:
+        """List the tiles from number `first` on, and where their points and sums lie."""
+        b = self.b
+        with b.loop(b.i64(0), here) as i:
+            rest, place = b.add(first, i), b.at(self.tiles, b.mul(i, b.i64(8 * len(_TILE))))
+            for k in reversed(range(4)):
+                value = b.add(firsts[k], b.srem(rest, counts[k]))
+                rest = b.sdiv(rest, counts[k])
+                b.store(value, b.at(place, b.i64(8 * k)), align=8)
+            entry = b.at(self.table, b.mul(i, b.i64(16)))
+            b.store(b.at(self.points, b.mul(i, self.in_bytes)), entry, align=8)
+            b.store(b.at(self.sums, b.mul(i, self.out_bytes)), b.at(entry, b.i64(8)), align=8)
+
+    def _surplus(self, here: Value) -> None:
+        """Rests of register tiles find the last tile again."""
+        b = self.b
+        last = b.at(self.table, b.mul(b.sub(here, b.i64(1)), b.i64(16)))
+        again = [b.read(b.at(last, b.i64(8 * k)), PTR) for k in range(2)]
+        for extra in range(self.kernel.products.pixels - 1):
+            entry = b.at(self.table, b.mul(b.add(here, b.i64(extra)), b.i64(16)))
+            for k in range(2):
+                b.store(again[k], b.at(entry, b.i64(8 * k)), align=8)
+
+    def _tile(self, i: Value) -> dict[str, Value]:
+        return row(self.b, self.tiles, i, _TILE)
+
+    # --- to the points ------------------------------------------------------------------------
+    def _enter(
+        self, shape: Shape, phases: dict[str, dict[str, Value]], i: Value, in_point: Value
+    ) -> None:
+        """List where a tile's inputs are, and take them to the points."""
+        b = self.b
+        tile = self._tile(i)
+        origin = self.x.at(b, n=tile["n"])
+        edges: dict[str, list[tuple[Value, Value]]] = {}
+        for axis, transform in zip("dhw", shape, strict=True):
+            first = b.mul(tile[axis], b.i64(transform.outputs))
+            first = b.add(first, phases[axis]["in_first"])
+            stride, size = getattr(self.x, axis), self.fields[f"in_{axis}"]
+            edges[axis] = []
+            for k in range(transform.points):
+                position = b.add(first, b.i64(k))
+                inside = b.icmp_unsigned("<", position, size)  # a negative one is huge
+                edges[axis].append((inside, b.mul(position, stride)))
+        table = b.stack(PTR, prod(t.points for t in shape))
+        places = product(edges["d"], edges["h"], edges["w"])
+        for k, ((in_d, d), (in_h, h), (in_w, w)) in enumerate(places):
+            inside = b.and_(b.and_(in_d, in_h), in_w)
+            place = b.at(origin, b.total(d, h, w))
+            place = b.select(inside, place, self.zeros)
+            b.store(place, b.at(table, b.i64(8 * k)), align=8)
+        target = b.at(self.points, b.mul(i, self.in_bytes))
+        b.call(
+            _emit_enter(b.module, self.target, self.kernel, shape),
+            [table, target, in_point, self.channels],
+        )
+
+    def _multiply(
+        self,
+        filters: Value,
+        point: Value,
+        out_point: Value,
+        here: Value,
+        runs: Runs,
+        per_point: Value,
+    ) -> None:
+        """The sums of one point over the input channels, for the listed tiles."""
+        b, kernel = self.b, self.kernel
+        size = kernel.wide.bytes
+        channel_bytes = b.mul(self.channels, b.i64(size))
+        filters = b.at(filters, b.mul(point, b.mul(self.packed, channel_bytes)))
+        some = b.at(runs.list, b.mul(b.mul(point, per_point), b.i64(24)))
+
+        def call(block: Value, vectors: int) -> None:
+            channel = b.mul(block, b.i64(kernel.block_channels))
+            offset = b.add(b.mul(point, out_point), b.mul(channel, b.i64(size)))
+            arguments = [b.at(filters, b.mul(channel, channel_bytes)), self.zeros, self.table, here]
+            arguments += [some, per_point, runs.group, runs.totals, self.packed, offset]
+            b.call(emit_block(b.module, self.target, kernel.products, vectors), arguments)
+
+        products = kernel.products
+        each_block(
+            b, self.fields, (b.i64(0), self.fields["blocks"]), products.vectors, products.tail, call
+        )
+
+    # --- and back -----------------------------------------------------------------------------
+    def _leave(
+        self,
+        shape: Shape,
+        phases: dict[str, dict[str, Value]],
+        i: Value,
+        out_point: Value,
+        index: tuple[Value, Value, Value],
+    ) -> None:
+        """Take a tile's sums back from the points, add the bias, store; mend what is not finite."""
+        b, fields = self.b, self.fields
+        tile = self._tile(i)
+        place, valid, steps = {"n": tile["n"]}, [], []
+        for axis, transform in zip("dhw", shape, strict=True):
+            stride = fields[f"stride_{axis}"]
+            first = b.mul(b.mul(tile[axis], b.i64(transform.outputs)), stride)
+            place[axis] = b.add(first, phases[axis]["out_first"])
+            left = b.sub(self.task.chunks[axis]["out_end"], place[axis])
+            left = b.sdiv(b.add(left, b.sub(stride, b.i64(1))), stride)
+            valid.append(b.minimum(left, b.i64(transform.outputs)))
+            steps.append(b.mul(stride, getattr(self.y, axis)))
+        y = self.y.at(b, **place)
+        sums = b.at(self.sums, b.mul(i, self.out_bytes))
+        spoilt = b.stack(I64)
+        arguments = [sums, out_point, y, *steps, *valid, fields["out_channels"]]
+        arguments += [fields.pointer("bias"), spoilt]
+        b.call(_emit_leave(b.module, self.target, self.kernel, shape), arguments)
+        with b.if_then(b.icmp_signed("!=", b.read(spoilt), b.i64(0))):
+            middles = []
+            for axis, transform in zip("dhw", shape, strict=True):
+                first = b.mul(tile[axis], b.i64(transform.outputs))
+                middles.append(b.add(first, phases[axis]["middle"]))
+            x = self.x.at(b, n=tile["n"])
+            strides = [self.x.d, self.x.h, self.x.w, self.x.c]
+            arguments = [self.fields.record, self.scratch, x, *strides, y, *steps, *valid]
+            b.call(_emit_redo(b.module, self.target, self.kernel), [*arguments, *middles, *index])
+
+
+def _emit_enter(module: ir.Module, target: Target, kernel: Filtering, shape: Shape) -> ir.Function:
+    """``enter(table, points, point_bytes, channels)``: inputs of one tile to the points."""
+    name = "enter_" + "_".join(f"{t.outputs}{t.taps}" for t in shape)
+    if name in module.globals:
+        return module.globals[name]
+    made = function(module, name, [PTR, PTR, I64, I64])
+    b = Builder(made, fma=target.fma)
+    table, points, point_bytes, channels = made.args
+    kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+    size = kernel.wide.bytes
+    keys = box(*(t.points for t in shape))
+    with b.loop(b.i64(0), channels, kernel.lanes) as channel:
+        # The last vector overlaps the one before, so that nothing beyond the channels is read.
+        offset = b.mul(b.minimum(channel, b.sub(channels, b.i64(kernel.lanes))), b.i64(size))
+        vectors: Vectors = {}
+        for k, key in enumerate(keys):
+            place = b.at(b.read(b.at(table, b.i64(8 * k)), PTR), offset)
+            vectors[key] = b.load(place, align=1, typ=kind)
+        found = apply(b, (shape[0].input, shape[1].input, shape[2].input), vectors)
+        place = b.at(points, offset)
+        for key in keys:
+            b.store(found[key], place, align=1)
+            place = b.at(place, point_bytes)
+    b.ret_void()
+    return made
+
+
+def _emit_leave(module: ir.Module, target: Target, kernel: Filtering, shape: Shape) -> ir.Function:
+    """``leave(sums, point_bytes, y, steps x 3, valid x 3, channels, bias, spoilt)``: one tile's outputs."""
+    name = "leave_" + "_".join(f"{t.outputs}{t.taps}" for t in shape)
+    if name in module.globals:
+        return module.globals[name]
+    made = function(module, name, [PTR, I64, PTR, *[I64] * 7, PTR, PTR])
+    b = Builder(made, fma=target.fma)
+    sums, point_bytes, y, *rest = made.args
+    steps, valid, (channels, bias, spoilt) = rest[:3], rest[3:6], rest[6:]
+    kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+    size, lanes = kernel.wide.bytes, kernel.lanes
+    keys = box(*(t.points for t in shape))
+    outputs = box(*(t.outputs for t in shape))
+    whole = ir.Constant(ir.IntType(1), 1)
+    for count, transform in zip(valid, shape, strict=True):
+        whole = b.and_(whole, b.icmp_signed("==", count, b.i64(transform.outputs)))
+    zero = b.splat_constant(kind, 0.0)
+    seen = Slot(b, kind, zero)
+    with b.loop(b.i64(0), channels, lanes) as channel:
+        offset = b.mul(b.minimum(channel, b.sub(channels, b.i64(lanes))), b.i64(size))
+        place = b.at(sums, offset)
+        vectors: Vectors = {}
+        for key in keys:
+            vectors[key] = b.load(place, align=1, typ=kind)
+            place = b.at(place, point_bytes)
+        found = apply(b, (shape[0].output, shape[1].output, shape[2].output), vectors)
+        shift = b.load(b.at(bias, offset), align=1, typ=kind)
+        total = seen.get()
+        for key in outputs:
+            found[key] = b.fadd(found[key], shift)
+            total = b.multiply_add(found[key], zero, total)  # NaN once one is not finite
+        seen.set(total)
+        target_ = b.at(y, offset)
+        for key in outputs:
+            place = b.at(target_, b.dot(*((b.i64(k), s) for k, s in zip(key, steps, strict=True))))
+            with b.if_then(_inside(b, key, valid, whole)):
+                b.store(found[key], place, align=1)
+    bad = b.fcmp_unordered("uno", seen.get(), seen.get())
+    bad = b.bitcast(bad, ir.IntType(lanes))
+    bad = b.icmp_unsigned("!=", bad, ir.Constant(ir.IntType(lanes), 0))
+    b.store(b.zext(bad, I64), spoilt, align=8)
+    b.ret_void()
+    return made
+
+
+def _inside(b: Builder, key: tuple[int, ...], valid: list[Value], whole: Value) -> Value:
+    """Whether an output of a tile is one: all are, or it lies below the counts."""
+    inside = b.icmp_signed("<", b.i64(key[0]), valid[0])
+    for k, count in zip(key[1:], valid[1:], strict=True):
+        inside = b.and_(inside, b.icmp_signed("<", b.i64(k), count))
+    return b.or_(whole, inside)
+
+
+def _emit_redo(module: ir.Module, target: Target, kernel: Filtering) -> ir.Function:
+    """``redo(record, scratch, x, strides x 4, y, steps x 3, valid x 3, middles x 3, phases x 3)``.
+
+    The outputs of one tile, each by the products that the definition asks for.
+    """
+    if "redo" in module.globals:
+        return module.globals["redo"]
+    made = function(module, "redo", [PTR, PTR, PTR, *[I64] * 4, PTR, *[I64] * 12])
+    b = Builder(made, fma=target.fma)
+    record, scratch, x, *rest = made.args
+    strides, y, rest = rest[:4], rest[4], rest[5:]
+    steps, valid, middles, index = rest[:3], rest[3:6], rest[6:9], rest[9:]
+    fields = Fields(b, record)
+    phases = {a: phase(b, fields, a, i) for a, i in zip("dhw", index, strict=True)}
+    table = b.stack(PTR, 2 * kernel.products.pixels)
+    loops = [b.loop(b.i64(0), count) for count in valid]
+    with loops[0] as i, loops[1] as j, loops[2] as k:
+        here = (i, j, k)
+        listed = RunList(b, fields, scratch, strides[3], "redo")
+        places = [b.add(m, v) for m, v in zip(middles, here, strict=True)]
+        _list_taps(b, fields, phases, places, strides, listed)
+        b.store(x, table, align=8)
+        target_ = b.at(y, b.dot(*zip(here, steps, strict=True)))
+        b.store(target_, b.at(table, b.i64(8)), align=8)
+        _redo_blocks(b, target, kernel, fields, listed.runs(), table)
+    b.ret_void()
+    return made
+
+
+def _list_taps(
+    b: Builder,
+    fields: Fields,
+    phases: dict[str, dict[str, Value]],
+    places: list[Value],
+    strides: list[Value],
+    listed: RunList,
+) -> None:
+    """List the taps that meet an input, for one output."""
+
+    def taps(axis: str) -> Any:
+        return b.loop(phases[axis]["tap_first"], phases[axis]["tap_end"])
+
+    with taps("d") as d, taps("h") as h, taps("w") as w:
+        index, offset, inside = b.i64(0), b.i64(0), ir.Constant(ir.IntType(1), 1)
+        for axis, number_, place, stride in zip("dhw", (d, h, w), places, strides[:3], strict=True):
+            entry = tap(b, fields, axis, number_)
+            position = b.sub(place, entry["shift"])
+            inside = b.and_(inside, b.icmp_unsigned("<", position, fields[f"in_{axis}"]))
+            index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
+            offset = b.add(offset, b.mul(position, stride))
+        with b.if_then(inside):
+            listed.add(offset, index)
+
+
+def _redo_blocks(
+    b: Builder, target: Target, kernel: Filtering, fields: Fields, runs: Runs, table: Value
+) -> None:
+    size = b.i64(kernel.wide.bytes)
+    rows = b.mul(fields["in_channels"], b.mul(fields["kernel_d"], fields["kernel_h"]))
+    rows = b.mul(rows, fields["kernel_w"])
+    products = kernel.products
+
+    def call(block: Value, vectors: int) -> None:
+        channel = b.mul(block, b.i64(kernel.block_channels))
+        offset = b.mul(channel, size)
+        filters = b.at(fields.pointer("filters"), b.mul(offset, rows))
+        arguments = [filters, b.at(fields.pointer("bias"), offset), table, b.i64(1), *runs]
+        arguments += [b.sub(fields["out_channels"], channel), offset]
+        b.call(emit_block(b.module, target, products, vectors), arguments)
+
+    each_block(b, fields, (b.i64(0), fields["blocks"]), products.vectors, products.tail, call)
