@@ -76,7 +76,7 @@ def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
 
 
 @pytest.mark.slow
-@examples(300)
+@examples(250)
 @given(calls())
 def test_calls_are_exact_for_integers(call: Call) -> None:
     check_call(call)
@@ -95,7 +95,7 @@ def test_each_family_is_exact_in_a_few_problems(
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("processor", [CUT, PLAIN], ids=["small-caches", "plain"])
-@examples(80)
+@examples(60)
 @given(problems(), st.booleans())
 def test_each_family_is_exact_for_integers(
     family: str, processor: target.Target, problem: Problem, contiguous: bool
@@ -114,7 +114,7 @@ def check_family(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@examples(120)
+@examples(80)
 @given(problems(), st.booleans())
 def test_each_family_gives_the_same_bits_however_it_is_cut(
     family: str, problem: Problem, contiguous: bool
@@ -206,7 +206,7 @@ def test_a_few_roundings(problem: Problem) -> None:
 
 
 @pytest.mark.slow
-@examples(250)
+@examples(200)
 @given(problems())
 def test_roundings(problem: Problem) -> None:
     check_rounding(problem)

@@ -129,7 +129,7 @@ def _listed(values: Sequence[object]) -> str:
 def _work(report: Report) -> Table:
     zeros, columns = report.zero_insertion_multiplications, report.column_buffer_bytes
     entry = report.output_bytes // max(report.spec.batch, 1)
-    rows = (
+    rows: tuple[tuple[str, str, str], ...] = (
         ("multiplications", f"{report.multiplications:,}", ""),
         (
             "zeros inserted into the input would take",

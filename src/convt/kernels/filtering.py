@@ -4,8 +4,8 @@ Every phase is a small dense correlation. Its outputs are cut into tiles of m_d 
 that a tile reads are taken to points (kernels/points.py), multiplied with filters at the same points,
 summed over input channels, and taken back. The sums of a point over many tiles are a matrix product,
 which the register tiles of kernels/channels.py compute. A block of tiles stays in the caches between the
-three steps. Tiles are anchored to the output's coordinates, so a result does not depend on how the outputs are
-cut into tasks.
+three steps. Tiles are anchored to the output's coordinates, so a result does not depend on how the
+outputs are cut into tasks.
 
 An Inf or NaN spreads over its tile at the points. So every output is looked at, and a tile with one that is
 not finite is computed anew by the definition's own products.
