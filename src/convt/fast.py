@@ -23,8 +23,9 @@ __all__ = ["Filtered", "filtered"]
 Kind = tuple[int, int]  # F(m, r): outputs of a tile, taps
 _AUTOMATIC: dict[int, tuple[int, ...]] = {1: (1,), 2: (2, 3), 3: (2,)}
 _ASKED: dict[int, tuple[int, ...]] = {1: (1,), 2: (2, 3, 4), 3: (2, 3, 4), 4: (2, 3)}
-_MOVE = 9  # instructions a vector spends on its way to a point, with its share of additions
-_TILE = 40  # instructions a tile spends on a point beside that
+_MOVE = 6  # instructions a vector spends on its way to a point, with its share of additions
+_TILE = 12  # instructions a tile spends on a point beside that
+_LOAD = 2  # instructions that wait for a vector of filters from beyond the second-level cache
 _CACHE = 1.0  # of the second-level cache, for a block of tiles at the points
 
 
@@ -84,7 +85,7 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
         tile_block=block,
         units=tuple(s * lcm(*(m for m, _ in k)) for s, k in zip(spec.strides, kinds, strict=True)),
         products=work * spec.in_channels * spec.out_channels,
-        cost=(work + loads) * each + work * (_TILE + _MOVE * (channels + packed) / lanes),
+        cost=(work + _LOAD * loads) * each + work * (_TILE + _MOVE * (channels + packed) / lanes),
         filter_cost=3 * bases[-1] / lanes,
     )
 
