@@ -8,7 +8,7 @@ enough to fill tiles and leave rests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from convt.spec import make_spec
 from convt.target import Target
 from oracles import BFLOAT16, DTYPES, Array, integers
 
-FAMILIES = ("channels", "rows")
+FAMILIES = ("channels", "rows", "filtering")
 
 _PRODUCTS = 2_000_000  # at most, in one problem
 _OUTPUTS = 200_000
@@ -134,6 +134,36 @@ def problems(draw: st.DrawFn, channels: int = 70) -> Problem:
         dtype=draw(st.sampled_from(DTYPES)),
         bias=draw(st.booleans()),
     )
+
+
+@st.composite
+def filterable(draw: st.DrawFn) -> Problem:
+    """Problems that minimal filtering serves: dense phases of up to three taps, whole vectors."""
+    problem = draw(problems())
+    axes = []
+    for longest in (4, 5, 20):
+        stride, taps, size = (draw(st.integers(1, most)) for most in (3, 3, longest))
+        kernel = draw(st.integers(max(stride * (taps - 1), stride), stride * taps))
+        axes.append((size, kernel, stride, draw(st.integers((size - 1) * stride + 1, size * stride))))
+    sizes, kernels, strides, outputs = zip(*axes, strict=True)
+    return replace(
+        problem,
+        batch=draw(st.integers(1, 2)),
+        in_channels=draw(st.integers(8, 40)),
+        out_channels=draw(st.integers(8, 40)),
+        groups=1,
+        input_size=sizes,
+        kernel=kernels,
+        output_size=outputs,
+        strides=strides,
+        dilations=(1, 1, 1),
+        padding="SAME",
+    )
+
+
+def problems_of(family: str) -> st.SearchStrategy[Problem]:
+    """Problems of which a family serves many."""
+    return filterable() if family == "filtering" else problems()
 
 
 def _channels(most: int) -> st.SearchStrategy[int]:
@@ -260,7 +290,8 @@ def compute(
         output_contiguous=contiguous,
     )
     try:
-        plan = make_plan(spec, target, access, threads, family=family)
+        algorithm = "auto" if family == "filtering" else "direct"
+        plan = make_plan(spec, target, access, threads, family=family, algorithm=algorithm)
     except ValueError:
         return None
     assert plan.kernel.family == family

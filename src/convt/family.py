@@ -19,8 +19,9 @@ from convt.kernels.keys import Channels, Element, Filtering, Rows
 from convt.spec import Spec
 from convt.target import Target
 
-__all__ = ["CODES", "Access", "Choice", "choose", "products"]
+__all__ = ["ALIGNED_FROM", "CODES", "Access", "Choice", "choose", "products"]
 
+ALIGNED_FROM = 1 << 20  # bytes from which a new output starts on a cache line
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
 _POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
@@ -205,7 +206,7 @@ def _tile_pixels(target: Target, vectors: int, *, depthwise: bool) -> int:
 def _streams(spec: Spec, target: Target, access: Access) -> bool:
     """Whether to store past the caches: where they could not hold the result anyway."""
     size = prod(spec.output_shape) * spec.dtype.itemsize
-    return access.output_contiguous and size > target.l3_bytes
+    return access.output_contiguous and size > max(target.l3_bytes, ALIGNED_FROM)
 
 
 def _channels_cost(spec: Spec, kernel: Channels) -> float:

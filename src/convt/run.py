@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit
+from convt.family import ALIGNED_FROM
 from convt.kernels.keys import Filtering
 from convt.kernels.record import FIELDS, WORKSPACE, slot
 from convt.plan import Plan
@@ -26,7 +27,6 @@ __all__ = ["Packed", "empty_output", "execute", "pack_filters"]
 
 Array = npt.NDArray[Any]
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-_LARGE = 1 << 20  # bytes from which an output is placed on a cache line, for stores past the caches
 _KEPT = 16 << 20  # bytes of workspace that a thread keeps from call to call
 _PACK_ALONE = 1 << 15  # elements up to which one thread packs filters
 
@@ -41,7 +41,7 @@ class Packed(NamedTuple):
 def empty_output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """A new C-contiguous array, a large one from a cache line on; its elements are arbitrary."""
     size = prod(shape) * dtype.itemsize
-    if size < _LARGE:
+    if size < ALIGNED_FROM:
         return np.empty(shape, dtype)
     return _aligned(size).array.view(dtype).reshape(shape)
 
