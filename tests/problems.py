@@ -143,8 +143,10 @@ def filterable(draw: st.DrawFn) -> Problem:
     axes = []
     for longest in (4, 5, 20):
         stride, taps, size = (draw(st.integers(1, most)) for most in (3, 3, longest))
-        kernel = draw(st.integers(max(stride * (taps - 1), stride), stride * taps))
-        axes.append((size, kernel, stride, draw(st.integers((size - 1) * stride + 1, size * stride))))
+        kernel = draw(st.integers(max(stride * (taps - 1) + 1, stride), stride * taps))
+        axes.append(
+            (size, kernel, stride, draw(st.integers((size - 1) * stride + 1, size * stride)))
+        )
     sizes, kernels, strides, outputs = zip(*axes, strict=True)
     return replace(
         problem,

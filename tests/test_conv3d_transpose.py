@@ -37,7 +37,7 @@ def test_positional_arguments_have_tensorflow_s_order() -> None:
 def test_extensions_are_keywords_only() -> None:
     kinds = inspect.signature(convt.conv3d_transpose).parameters
     extensions = [n for n, p in kinds.items() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    assert extensions == ["bias", "groups", "out", "threads"]
+    assert extensions == ["bias", "groups", "out", "threads", "algorithm"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 import convt
 from convt import reference, target
 from oracles import DTYPES, Array, assert_identical, conv3d
-from problems import FAMILIES, Layout, Problem, compute, examples, layouts, problems, untouched
+from problems import (
+    FAMILIES,
+    Layout,
+    Problem,
+    compute,
+    examples,
+    filterable,
+    layouts,
+    problems,
+    problems_of,
+    untouched,
+)
 
 HOST = target.host()
 # Caches so small that every problem is cut into many tasks, and large results bypass them.
@@ -85,22 +96,22 @@ def test_calls_are_exact_for_integers(call: Call) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("processor", [HOST, CUT], ids=["host", "small-caches"])
 @examples(5)
-@given(problems(), st.booleans())
+@given(st.data(), st.booleans())
 def test_each_family_is_exact_in_a_few_problems(
-    family: str, processor: target.Target, problem: Problem, contiguous: bool
+    family: str, processor: target.Target, data: st.DataObject, contiguous: bool
 ) -> None:
-    check_family(family, processor, problem, contiguous=contiguous)
+    check_family(family, processor, data.draw(problems_of(family)), contiguous=contiguous)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("processor", [CUT, PLAIN], ids=["small-caches", "plain"])
 @examples(60)
-@given(problems(), st.booleans())
+@given(st.data(), st.booleans())
 def test_each_family_is_exact_for_integers(
-    family: str, processor: target.Target, problem: Problem, contiguous: bool
+    family: str, processor: target.Target, data: st.DataObject, contiguous: bool
 ) -> None:
-    check_family(family, processor, problem, contiguous=contiguous)
+    check_family(family, processor, data.draw(problems_of(family)), contiguous=contiguous)
 
 
 def check_family(
@@ -115,10 +126,11 @@ def check_family(
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @examples(80)
-@given(problems(), st.booleans())
+@given(st.data(), st.booleans())
 def test_each_family_gives_the_same_bits_however_it_is_cut(
-    family: str, problem: Problem, contiguous: bool
+    family: str, data: st.DataObject, contiguous: bool
 ) -> None:
+    problem = data.draw(problems_of(family))
     arrays = problem.normal()
     whole = compute(problem, *arrays, family, HOST, threads=1, contiguous=contiguous)
     if whole is not None:
@@ -175,12 +187,17 @@ def worst(actual: Array, exact: Array, scale: Array) -> float:
 # left is luck: as a part of its products' sizes, a chain of products of normal numbers errs by
 # about a third of an epsilon, however long it is, and the worst of 100 000 outputs by some six
 # times that; while NumPy may be lucky, or split the chain. So 2 epsilons pass as well.
-def check_rounding(problem: Problem) -> None:
+#
+# Minimal filtering adds roundings, whose size is that of a tile's inputs and filters instead of one
+# output's products: twice the bound, of the largest sum of sizes.
+def check_rounding(problem: Problem, algorithm: str) -> None:
     x, w, b = problem.normal()
-    y = convt.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    y = convt.conv3d_transpose(x, w, **problem.arguments, bias=b, algorithm=algorithm)
     exact, scale, direct = direct_sum(x, w, b, problem.arguments)
     epsilon = float(np.finfo(direct.dtype).eps)
     bound = 2 * worst(direct, exact, scale) + 2 * epsilon
+    if algorithm != "direct":
+        bound, scale = 2 * bound, np.full_like(scale, np.max(scale, initial=0.0))
     if y.dtype == direct.dtype:
         assert worst(y, exact, scale) <= bound
     else:
@@ -202,18 +219,32 @@ def check_rounded_once(y: Array, low: Array, high: Array) -> None:
 @examples(25)
 @given(problems())
 def test_a_few_roundings(problem: Problem) -> None:
-    check_rounding(problem)
+    check_rounding(problem, "direct")
 
 
 @pytest.mark.slow
 @examples(200)
 @given(problems())
 def test_roundings(problem: Problem) -> None:
-    check_rounding(problem)
+    check_rounding(problem, "direct")
+
+
+@examples(15)
+@given(filterable())
+def test_a_few_roundings_of_minimal_filtering(problem: Problem) -> None:
+    check_rounding(problem, "auto")
+
+
+@pytest.mark.slow
+@examples(80)
+@given(filterable())
+def test_roundings_of_minimal_filtering(problem: Problem) -> None:
+    check_rounding(problem, "auto")
 
 
 # Long sums and usual layers. The root mean square of many errors is no matter of luck: it tells an
 # order that loses accuracy from one that does not.
+@pytest.mark.parametrize(("algorithm", "times"), [("direct", 2), ("auto", 4)])
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 @pytest.mark.parametrize(
     ("into", "out", "kernel", "size", "stride"),
@@ -233,7 +264,14 @@ def test_roundings(problem: Problem) -> None:
     ],
 )
 def test_float32_is_as_accurate_as_a_direct_sum(
-    into: int, out: int, kernel: int, size: int, stride: int, data_format: str
+    into: int,
+    out: int,
+    kernel: int,
+    size: int,
+    stride: int,
+    data_format: str,
+    algorithm: str,
+    times: int,
 ) -> None:
     rng = np.random.default_rng(into)
     x = rng.standard_normal((1, size, size, size, into)).astype(np.float32)
@@ -245,14 +283,14 @@ def test_float32_is_as_accurate_as_a_direct_sum(
         "strides": stride,
         "data_format": data_format,
     }
-    y = convt.conv3d_transpose(x, w, **arguments)
+    y = convt.conv3d_transpose(x, w, **arguments, algorithm=algorithm)
     exact, scale, direct = direct_sum(x, w, None, arguments)
 
     def spread(values: Array) -> float:
         return float(np.sqrt(np.mean(((values - exact) / scale) ** 2)))
 
-    assert spread(y) <= 2 * spread(direct)
-    assert worst(y, exact, scale) <= 2 * worst(direct, exact, scale) + 2.0**-23
+    assert spread(y) <= times * spread(direct)
+    assert worst(y, exact, scale) <= times * worst(direct, exact, scale) + 2.0**-23
 
 
 # --- the adjoint --------------------------------------------------------------------------------

@@ -1,36 +1,28 @@
 """Kernel key -> callable: emit, verify, optimise, compile; object code is kept in memory and on disk.
 
 A kernel is one function ``void run(record, workspace)``. Its key spells everything that its code depends
-on, so equal keys share code: inside the process by a dictionary, between processes by files in the user's
-cache folder. A file is used only if this user owns it, nobody else can write to it, and its digest
-matches; anything else is compiled anew and rewritten.
+on, so equal keys share code: inside the process by a dictionary, between processes by `objects`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
-import logging
 import mmap
-import os
-import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convt.kernels import emit
 from convt.kernels.keys import Kernel
 from convt.target import Target
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = ["assembly", "cache_folder", "can_execute", "load"]
 
-log = logging.getLogger("convt")
-
-_MAGIC = b"convt object 1\n"
 _OPTIMISE = 2  # LLVM's level for code generation; measured: 3 is no faster here
 
 Function = Callable[[Any, int | None], None]
@@ -93,13 +85,15 @@ def _optimised(kernel: Kernel, target: Target, machine: Any) -> Any:
 
 
 def _object(kernel: Kernel, target: Target) -> bytes:
-    path = _path(kernel, target)
-    code = _read(path)
+    from convt import objects  # hashes, files and logging, which a process may never need
+
+    path = objects.path_of(kernel, target)
+    code = objects.read(path)
     if code is None:
-        log.info("compile %s for %s", kernel.name, target.cpu)
+        objects.log.info("compile %s for %s", kernel.name, target.cpu)
         machine = _machine(target)
         code = bytes(machine.emit_object(_optimised(kernel, target, machine)))
-        _write(path, code)
+        objects.write(path, code)
     return code
 
 
@@ -129,66 +123,8 @@ def can_execute() -> bool:
             page.close()
 
 
-# --- the cache folder ---------------------------------------------------------------------------
 def cache_folder() -> Path:
     """Where object code is kept: ``CONVT_CACHE_DIR``, or the user's cache folder."""
-    named = os.environ.get("CONVT_CACHE_DIR")
-    if named:
-        return Path(named)
-    import platformdirs
+    from convt import objects
 
-    return Path(platformdirs.user_cache_dir("convt", appauthor=False)) / "objects"
-
-
-@lru_cache(maxsize=1)
-def _sources() -> str:
-    """A digest of everything that object code depends on beside key and target."""
-    import llvmlite
-
-    digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform}".encode())
-    here = Path(__file__).parent
-    for path in [Path(__file__), *sorted((here / "kernels").glob("*.py"))]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _path(kernel: Kernel, target: Target) -> Path:
-    key = f"{_sources()}\n{target.triple}\n{target.cpu}\n{target.features}\n{target.isa}\n{kernel.name}"
-    digest = hashlib.sha256(key.encode()).hexdigest()[:24]
-    return cache_folder() / f"{kernel.name}-{digest}.o"
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        if not (_private(path.parent) and _private(path)):
-            return None
-        data = path.read_bytes()
-    except OSError:
-        return None
-    code = data[len(_MAGIC) + 32 :]
-    return code if data == _MAGIC + hashlib.sha256(code).digest() + code else None
-
-
-def _private(path: Path) -> bool:
-    """Whether `path` belongs to this user and nobody else may write to it."""
-    if not hasattr(os, "getuid"):
-        return True
-    status = path.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Put the file in place in one step, so that no process ever reads a part of it."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        log.info("object code is not kept: %s", error)
+    return objects.cache_folder()

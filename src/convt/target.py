@@ -10,12 +10,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["ISAS", "Isa", "Target", "host", "named"]
-
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 class Isa(NamedTuple):
@@ -114,8 +111,11 @@ def _level(wanted: str, choices: list[Isa]) -> Isa:
 
 def _cache(level: int, otherwise: int) -> int:
     """Bytes of the data cache of `level` that one core sees, as Linux tells it."""
+    from pathlib import Path  # only once a process asks for its caches
+
+    folder = Path("/sys/devices/system/cpu/cpu0/cache")
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    for index in sorted(_CACHES.glob("index*")):
+    for index in sorted(folder.glob("index*")):
         try:
             found = int((index / "level").read_text())
             kind = (index / "type").read_text().strip()
