@@ -125,7 +125,7 @@ def check_family(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@examples(80)
+@examples(50)
 @given(st.data(), st.booleans())
 def test_each_family_gives_the_same_bits_however_it_is_cut(
     family: str, data: st.DataObject, contiguous: bool
@@ -236,7 +236,7 @@ def test_a_few_roundings_of_minimal_filtering(problem: Problem) -> None:
 
 
 @pytest.mark.slow
-@examples(80)
+@examples(50)
 @given(filterable())
 def test_roundings_of_minimal_filtering(problem: Problem) -> None:
     check_rounding(problem, "auto")

@@ -22,6 +22,7 @@ Matrix = tuple[tuple[Fraction, ...], ...]
 # In this order: each next point costs more accuracy than the ones before.
 _HALF = Fraction(1, 2)
 _POINTS = (*map(Fraction, (0, 1, -1, 2, -2)), _HALF, -_HALF, Fraction(3), Fraction(-3))
+_TWO = (Fraction(1), Fraction(-1))  # of two, these lose less than 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +54,14 @@ def transform(outputs: int, taps: int) -> Transform:
     --------
     >>> t = transform(2, 2)
     >>> [[int(v) for v in row] for row in t.input]
-    [[-1, 1, 0], [0, 1, 0], [0, -1, 1]]
+    [[1, 1, 0], [-1, 1, 0], [-1, 0, 1]]
     """
     if outputs == 1 or taps == 1:
         return _direct(outputs, taps)
     finite = outputs + taps - 2
     if finite > len(_POINTS):
         raise ValueError(f"F({outputs}, {taps}) takes {finite} points; there are {len(_POINTS)}")
-    points = _POINTS[:finite]
+    points = _TWO if finite == 2 else _POINTS[:finite]
     one, zero = Fraction(1), Fraction(0)
     scales = [prod((p - q for q in points if q != p), start=one) for p in points]
     last = outputs - 1
