@@ -78,7 +78,7 @@ def test_many_problems(problem: Problem, seed: int, many: tuple[int, int, int]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@examples(60)
+@examples(40)
 @given(st.data(), st.integers(0, 99), counts, counts)
 def test_each_family(family: str, data: st.DataObject, seed: int, into: int, bias: int) -> None:
     problem = data.draw(problems_of(family))

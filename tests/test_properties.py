@@ -106,7 +106,7 @@ def test_each_family_is_exact_in_a_few_problems(
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("processor", [CUT, PLAIN], ids=["small-caches", "plain"])
-@examples(60)
+@examples(40)
 @given(st.data(), st.booleans())
 def test_each_family_is_exact_for_integers(
     family: str, processor: target.Target, data: st.DataObject, contiguous: bool
