@@ -78,8 +78,16 @@ def test_every_number_of_threads_gives_the_same_bits(
         assert call(given, arrays, threads).tobytes() == one
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "family"),
+    [
+        (shape, family)
+        for shape in SHAPES
+        for family in FAMILIES
+        if family != "filtering" or min(shape[1:3]) >= 16  # it fills vectors with both sides
+    ],
+    ids=str,
+)
 def test_so_does_each_family(shape: Any, family: str) -> None:
     given = problem(shape, "NDHWC", np.float32)
     arrays = given.normal()
