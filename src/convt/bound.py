@@ -24,6 +24,7 @@ from convt.arguments import (
     parse_shape,
 )
 from convt.family import Access
+from convt.memory import Block
 from convt.plan import Plan
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
@@ -157,7 +158,7 @@ class ConvTranspose3D:
         finite = self._finite
         return spec, choose_plan(spec, access, threads, lambda: finite, algorithm, bound=True)
 
-    def _packed(self, plan: Plan, threads: int) -> run.Packed:
+    def _packed(self, plan: Plan, threads: int) -> Block:
         """The filters in the order of the plan's kernel, packed once."""
         key = (plan.pack, plan.transform, plan.computed.filters_shape)
         packed = self._orders.get(key)
@@ -167,7 +168,7 @@ class ConvTranspose3D:
 
     def _forget(self) -> None:
         self._ready: dict[Any, tuple[Spec, Plan | None]] = {}
-        self._orders: dict[Any, run.Packed] = {}
+        self._orders: dict[Any, Block] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in ("_ready", "_orders")}

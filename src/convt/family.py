@@ -16,14 +16,15 @@ from convt.fast import Filtered, filtered
 from convt.fold import fold
 from convt.geometry import axes
 from convt.kernels.keys import Channels, Element, Filtering, Rows
+from convt.memory import ALIGNED_FROM
 from convt.spec import Spec
 from convt.target import Target
 
-__all__ = ["ALIGNED_FROM", "CODES", "Access", "Choice", "choose", "products"]
+__all__ = ["CODES", "Access", "Choice", "choose", "products"]
 
-ALIGNED_FROM = 1 << 20  # bytes from which a new output starts on a cache line
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
+_WORTH = 1 << 26  # products from which "auto" may compile a kernel that takes longer to compile
 _POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
@@ -95,8 +96,10 @@ def choose(
             raise ValueError("minimal filtering can't serve these channels, taps or groups")
         return direct.choice
     cost = found.cost * _FAST_COST + (0 if bound else found.filter_cost)
-    large = algorithm == "auto" and found.elements * tile.wide.bytes > _POINT_BYTES
-    if family != "filtering" and (not finite or large or cost > direct.cost):
+    unfit = algorithm == "auto" and (
+        found.elements * tile.wide.bytes > _POINT_BYTES or products(spec) < _WORTH
+    )
+    if family != "filtering" and (not finite or unfit or cost > direct.cost):
         return direct.choice
     limit = "; its error is at most 4 times the direct sum's" if algorithm == "auto" else ""
     reason = (

@@ -7,48 +7,29 @@ compiled kernels do the rest.
 from __future__ import annotations
 
 import ctypes
-import threading
 from functools import lru_cache
 from itertools import chain
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convt import jit
-from convt.family import ALIGNED_FROM
 from convt.kernels.keys import Filtering
 from convt.kernels.record import FIELDS, WORKSPACE, slot
+from convt.memory import Block, address, aligned, empty_output, workspace
 from convt.plan import Plan
 from convt.threads import share
 
-__all__ = ["Packed", "empty_output", "execute", "pack_filters"]
+__all__ = ["empty_output", "execute", "pack_filters"]
 
 Array = npt.NDArray[Any]
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-_KEPT = 16 << 20  # bytes of workspace that a thread keeps from call to call
 _PACK_ALONE = 1 << 15  # elements up to which one thread packs filters
 
 
-class Packed(NamedTuple):
-    """A block of memory that starts on a cache line, and its address."""
-
-    array: Array
-    address: int
-
-
-def empty_output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """A new C-contiguous array, a large one from a cache line on; its elements are arbitrary."""
-    size = prod(shape) * dtype.itemsize
-    if size < ALIGNED_FROM:
-        return np.empty(shape, dtype)
-    return _aligned(size).array.view(dtype).reshape(shape)
-
-
-def pack_filters(plan: Plan, filters: Array, threads: int) -> Packed:
+def pack_filters(plan: Plan, filters: Array, threads: int) -> Block:
     """Reorder and widen `filters` as the plan's kernel reads them."""
-    packed = _aligned(plan.packed_bytes)
+    packed = aligned(plan.packed_bytes)
     if not plan.packed_filters:
         return packed
     spec = plan.computed
@@ -56,7 +37,7 @@ def pack_filters(plan: Plan, filters: Array, threads: int) -> Packed:
     record = _record(plan)
     record[_TASKS] = spec.groups * plan.blocks * spec.kernel[0]
     record[_FILTERS] = packed.address
-    record[_SOURCE : _SOURCE + 6] = (_address(filters), *filters.strides)
+    record[_SOURCE : _SOURCE + 6] = (address(filters), *filters.strides)
     function = _functions(plan)[0]
     count = threads if plan.packed_filters > _PACK_ALONE else 1
     share(lambda: function(record, None), count)
@@ -75,7 +56,7 @@ def _transformed(plan: Plan) -> int:
     return plan.packed_filters * plan.kernel.wide.bytes
 
 
-def execute(plan: Plan, input: Array, packed: Packed, bias: Array | None, output: Array) -> None:
+def execute(plan: Plan, input: Array, packed: Block, bias: Array | None, output: Array) -> None:
     """Compute the whole of `output` from `input` and packed filters."""
     if not output.size:
         return
@@ -83,7 +64,7 @@ def execute(plan: Plan, input: Array, packed: Packed, bias: Array | None, output
         output = output.reshape(plan.computed.output_shape)
     lanes = _lanes(plan, bias)
     record = _record(plan)
-    record[_X : _X + 4] = (_address(input), packed.address, lanes.address, _address(output))
+    record[_X : _X + 4] = (address(input), packed.address, lanes.address, address(output))
     record[_TRANSFORMED] = packed.address + _transformed(plan)
     n, *rest = input.strides
     m, *more = output.strides
@@ -94,38 +75,13 @@ def execute(plan: Plan, input: Array, packed: Packed, bias: Array | None, output
     room = sum(plan.workspace)
 
     def work() -> None:
-        workspace = _workspace(room)
-        function(record, workspace.address)
+        room_here = workspace(room)
+        function(record, room_here.address)
 
     share(work, min(plan.threads, plan.tasks))
 
 
-# --- memory -------------------------------------------------------------------------------------
-def _address(array: Array) -> int:
-    return int(array.ctypes.data)
-
-
-def _aligned(size: int) -> Packed:
-    block = np.empty(size + ALIGNMENT, np.uint8)
-    address = _address(block)
-    start = -address % ALIGNMENT
-    return Packed(block[start : start + size], address + start)
-
-
-_kept = threading.local()
-
-
-def _workspace(size: int) -> Packed:
-    """Room for one call in this thread; a small one is kept for the next."""
-    if size > _KEPT:
-        return _aligned(size)
-    block: Packed | None = getattr(_kept, "block", None)
-    if block is None or block.array.size < size:
-        block = _kept.block = _aligned(size)
-    return block
-
-
-def _lanes(plan: Plan, bias: Array | None) -> Packed:
+def _lanes(plan: Plan, bias: Array | None) -> Block:
     """One bias value a lane, group by group; -0.0, which changes no sum, where there is none."""
     if bias is None:
         return _no_bias(plan.packed_lanes, plan.kernel.wide.bytes)
@@ -138,8 +94,8 @@ def _lanes(plan: Plan, bias: Array | None) -> Packed:
     return lanes
 
 
-def _minus_zeros(count: int, item: int) -> Packed:
-    values = _aligned(count * item)
+def _minus_zeros(count: int, item: int) -> Block:
+    values = aligned(count * item)
     values.array.view(np.float64 if item == 8 else np.float32).fill(-0.0)
     return values
 
