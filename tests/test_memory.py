@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -39,14 +41,14 @@ def test_memory_serves_again_once_the_array_is_gone() -> None:
 
 
 def test_memory_of_a_living_array_is_never_reused() -> None:
-    kept = []
+    kept: list[np.ndarray[Any, Any]] = []
     for _ in range(4):
         y = empty_output(LARGE, FLOAT)
         y.fill(len(kept))
         kept.append(y[:, 1:].T)  # a view of a view, by which alone the memory lives
         del y
     assert [set(np.unique(view)) for view in kept] == [{0.0}, {1.0}, {2.0}, {3.0}]
-    view = memoryview(empty_output(LARGE, FLOAT))
+    view = memoryview(empty_output(LARGE, FLOAT))  # type: ignore[arg-type]
     other = empty_output(LARGE, FLOAT)
     other.fill(7)
     assert not np.shares_memory(np.asarray(view), other)

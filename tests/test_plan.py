@@ -70,7 +70,7 @@ def plan(posed: Spec, threads: int = 2, family: str | None = None, **access: boo
 
 
 # --- complete -----------------------------------------------------------------------------------
-@examples(100)
+@examples(60)
 @given(st.data(), st.sampled_from(FAMILIES), st.booleans(), st.integers(1, 9))
 def test_chunks_cover_every_output_once(
     data: st.DataObject, family: str, contiguous: bool, threads: int
@@ -211,7 +211,7 @@ def test_names_spell_what_the_code_depends_on(family: str, data_format: str, dty
 seen: dict[str, Any] = {}
 
 
-@examples(150)
+@examples(60)
 @given(st.data(), st.sampled_from(FAMILIES), st.booleans(), st.booleans())
 def test_a_name_belongs_to_one_kernel(
     data: st.DataObject, family: str, contiguous: bool, swapped: bool

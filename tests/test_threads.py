@@ -78,6 +78,7 @@ def test_every_number_of_threads_gives_the_same_bits(
         assert call(given, arrays, threads).tobytes() == one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "family"),
     [

@@ -87,7 +87,8 @@ def conv3d_transpose(
         for bit.
     algorithm : {"auto", "direct", "fast"}, optional
         Whether minimal filtering may save multiplications; default `convt.get_algorithm()`, at first
-        "auto": where it is faster and its rounding error at most four times that of the direct sum.
+        "auto": where it is faster and its rounding error, the largest and the mean over the result, at
+        most four times that of the direct sum.
 
     Returns
     -------

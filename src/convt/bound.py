@@ -160,7 +160,8 @@ class ConvTranspose3D:
 
     def _packed(self, plan: Plan, threads: int) -> Block:
         """The filters in the order of the plan's kernel, packed once."""
-        key = (plan.pack, plan.transform, plan.computed.filters_shape)
+        kinds = plan.filtered and plan.filtered.kinds  # which decide where each phase's filters are
+        key = (plan.pack, plan.transform, kinds, plan.computed.filters_shape)
         packed = self._orders.get(key)
         if packed is None:
             packed = self._orders[key] = run.pack_filters(plan, self._filters, threads)

@@ -101,7 +101,9 @@ def choose(
     )
     if family != "filtering" and (not finite or unfit or cost > direct.cost):
         return direct.choice
-    limit = "; its error is at most 4 times the direct sum's" if algorithm == "auto" else ""
+    limit = (
+        "; largest and mean error at most 4 times the direct sum's" if algorithm == "auto" else ""
+    )
     reason = (
         f"minimal filtering: {found.products:.3g} of {products(spec):.3g} multiplications, about "
         f"{cost:.3g} vector instructions, where the direct sum takes {direct.cost:.3g}{limit}"

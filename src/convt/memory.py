@@ -23,7 +23,7 @@ __all__ = ["ALIGNED_FROM", "ALIGNMENT", "Block", "address", "aligned", "empty_ou
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 ALIGNED_FROM = 1 << 20  # bytes from which a new output starts on a cache line, and may be kept
-_SHARE = 32  # of the machine's memory, one part in so many is kept at most
+_SHARE = 16  # of the machine's memory, one part in so many is kept at most
 _WASTE = 1.25  # a kept block may be so many times as large as asked for
 _WORKSPACE = 16 << 20  # bytes of workspace that a thread keeps from call to call
 

@@ -23,6 +23,7 @@ __all__ = ["Access", "Chunk", "Plan", "make_plan"]
 _RUN = 256  # products of one tap in one chain of additions, at most; see kernels/sums.py
 _GROUP = 128  # products that chains of several taps may add up to: longer ones cost accuracy
 _TOTALS = 4096  # bytes that hold the sums of any tile: 32 registers of 64 bytes, twice
+_POINT_RUN = 64  # products in one chain at the points of minimal filtering, where errors weigh more
 _PIXELS = 240  # pixels whose addresses are listed at a time: their input stays in the first caches
 
 
@@ -113,7 +114,8 @@ def make_plan(
     if isinstance(kernel, Rows):
         pieces[2] = [_row_chunk(c, kernel, computed.pad_before[2]) for c in pieces[2]]
     spread = _spread(kernel)
-    run = max(min(in_channels, _RUN // spread), 1)
+    longest, group = (_POINT_RUN, _POINT_RUN) if found else (_RUN, _GROUP)
+    run = max(min(in_channels, longest // spread), 1)
     return Plan(
         spec=spec,
         computed=computed,
@@ -133,7 +135,7 @@ def make_plan(
         blocks=blocks,
         block_step=region.blocks,
         run_channels=run,
-        flush_runs=max(_GROUP // (run * spread), 1),
+        flush_runs=max(group // (run * spread), 1),
         pixel_block=_pixel_block(kernel),
         packed_filters=prod(spec.kernel) * in_channels * computed.groups * group_lanes,
         packed_lanes=group_lanes * computed.groups,
