@@ -104,7 +104,7 @@ def test_the_example_names_the_kernel() -> None:
     plan, text = report.plan, dict(line for line in lines(example(threads=2)) if len(line) == 2)
     assert text["name"] == plan.kernel.name
     assert text["family"] == f"{plan.kernel.family}: {plan.reason}"
-    assert text["tile"].split(",")[0] in plan.kernel.name.split("_")
+    assert text["tile"].split(",")[0].replace(" ", "") in plan.kernel.name.split("_")
     assert text["lanes"] == f"{plan.kernel.lanes} of f32"
     assert text["instructions"].startswith(plan.target.isa)
     assert text["chunks"] == "1 x 1 x 1 of up to 8 x 8 x 8 outputs"
