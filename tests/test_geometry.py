@@ -50,13 +50,13 @@ def listed(axis: Axis, start: int, stop: int) -> dict[int, set[tuple[int, int]]]
     return found
 
 
-@examples(150)
+@examples(100)
 @given(any_axis)
 def test_segments_list_every_output_with_what_it_sums(axis: Axis) -> None:
     assert listed(axis, 0, axis.output) == dict(enumerate(pairs(axis)))
 
 
-@examples(150)
+@examples(100)
 @given(any_axis, st.integers(0, 40), st.integers(0, 40))
 def test_so_they_do_for_a_range(axis: Axis, start: int, stop: int) -> None:
     start, stop = sorted((min(start, axis.output), min(stop, axis.output)))
@@ -64,7 +64,7 @@ def test_so_they_do_for_a_range(axis: Axis, start: int, stop: int) -> None:
     assert listed(axis, start, stop) == {out: everything[out] for out in range(start, stop)}
 
 
-@examples(150)
+@examples(100)
 @given(any_axis, st.integers(0, 40), st.integers(0, 40))
 def test_the_range_of_inputs_is_what_the_outputs_read(axis: Axis, start: int, stop: int) -> None:
     start, stop = sorted((min(start, axis.output), min(stop, axis.output)))
@@ -77,13 +77,13 @@ def test_the_range_of_inputs_is_what_the_outputs_read(axis: Axis, start: int, st
         assert first == end
 
 
-@examples(150)
+@examples(100)
 @given(any_axis)
 def test_hits_are_the_products(axis: Axis) -> None:
     assert axis.hits == sum(map(len, pairs(axis)))
 
 
-@examples(150)
+@examples(100)
 @given(any_axis)
 def test_phases_share_out_the_taps(axis: Axis) -> None:
     phases = axis.phases
@@ -97,7 +97,7 @@ def test_phases_share_out_the_taps(axis: Axis) -> None:
             assert axis.dilation * tap.index == axis.stride * tap.shift + phase.residue
 
 
-@examples(150)
+@examples(100)
 @given(any_axis)
 def test_neighbouring_segments_differ(axis: Axis) -> None:
     """A segment is as long as can be, but where taps come and go at once."""

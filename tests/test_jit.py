@@ -123,6 +123,7 @@ def test_a_folder_that_others_may_write_is_not_read(mode: int, folder: Path) -> 
     assert compiled(folder) == 2
 
 
+@pytest.mark.slow
 def test_a_file_of_another_user_is_not_read(folder: Path) -> None:
     someone_else = "    import os; os.getuid = lambda: 12345\n"
     assert compiled(folder, someone_else) == 2
@@ -148,6 +149,7 @@ def test_without_a_folder_it_compiles_every_time(tmp_path: Path) -> None:
     assert compiled(impossible) == 2
 
 
+@pytest.mark.slow
 def test_the_folder_is_the_user_s_or_the_one_that_is_named(tmp_path: Path) -> None:
     code = "from convt import jit; print(jit.cache_folder())"
     named = python(code, CONVT_CACHE_DIR="/somewhere/else", XDG_CACHE_HOME=str(tmp_path))

@@ -70,7 +70,7 @@ def plan(posed: Spec, threads: int = 2, family: str | None = None, **access: boo
 
 
 # --- complete -----------------------------------------------------------------------------------
-@examples(60)
+@examples(40)
 @given(st.data(), st.sampled_from(FAMILIES), st.booleans(), st.integers(1, 9))
 def test_chunks_cover_every_output_once(
     data: st.DataObject, family: str, contiguous: bool, threads: int
@@ -94,7 +94,7 @@ def test_chunks_cover_every_output_once(
     assert made.packed_lanes >= made.computed.out_channels
 
 
-@examples(60)
+@examples(40)
 @given(problems())
 def test_products_are_those_of_the_definition(problem: Problem) -> None:
     """Counted by the definition itself: every product of ones is 1."""
@@ -104,7 +104,7 @@ def test_products_are_those_of_the_definition(problem: Problem) -> None:
     assert plan(posed).products == counted
 
 
-@examples(60)
+@examples(40)
 @given(problems())
 def test_a_rewritten_problem_has_the_same_products(problem: Problem) -> None:
     posed = spec_of(problem)
@@ -211,7 +211,7 @@ def test_names_spell_what_the_code_depends_on(family: str, data_format: str, dty
 seen: dict[str, Any] = {}
 
 
-@examples(60)
+@examples(40)
 @given(st.data(), st.sampled_from(FAMILIES), st.booleans(), st.booleans())
 def test_a_name_belongs_to_one_kernel(
     data: st.DataObject, family: str, contiguous: bool, swapped: bool

@@ -80,7 +80,7 @@ def check_call(call: Call) -> None:
         assert untouched(out)
 
 
-@examples(15)
+@examples(10)
 @given(calls())
 def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
     check_call(call)
@@ -94,7 +94,7 @@ def test_calls_are_exact_for_integers(call: Call) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@examples(5)
+@examples(4)
 @given(st.data(), st.booleans())
 def test_each_family_is_exact_in_a_few_problems(
     family: str, data: st.DataObject, contiguous: bool
@@ -215,7 +215,7 @@ def check_rounded_once(y: Array, low: Array, high: Array) -> None:
     assert np.all(y <= greatest)
 
 
-@examples(15)
+@examples(8)
 @given(problems())
 def test_a_few_roundings(problem: Problem) -> None:
     check_rounding(problem, "direct")
@@ -228,7 +228,7 @@ def test_roundings(problem: Problem) -> None:
     check_rounding(problem, "direct")
 
 
-@examples(8)
+@examples(4)
 @given(filterable())
 def test_a_few_roundings_of_minimal_filtering(problem: Problem) -> None:
     check_rounding(problem, "auto")
@@ -293,7 +293,7 @@ def test_float32_is_as_accurate_as_a_direct_sum(
 
 
 # --- the adjoint --------------------------------------------------------------------------------
-@examples(15)
+@examples(12)
 @given(problems(channels=12))
 def test_it_is_the_adjoint_of_an_independent_convolution(problem: Problem) -> None:
     assume(0 not in problem.input_size)  # no window of the forward convolution fits

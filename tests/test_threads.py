@@ -139,6 +139,7 @@ COLD = """
 """
 
 
+@pytest.mark.slow
 def test_many_first_calls_at_once(tmp_path: Any) -> None:
     assert python(COLD, CONVT_CACHE_DIR=str(tmp_path / "objects")) == "done\n"
 
@@ -215,12 +216,14 @@ def test_the_environment_chooses() -> None:
     assert python(chosen, CONVT_NUM_THREADS="7") == "2\n"
 
 
+@pytest.mark.slow
 def test_otherwise_the_processors_that_the_process_may_use() -> None:
     assert python(NUMBER, CONVT_NUM_THREADS="") == f"{len(os.sched_getaffinity(0))}\n"
     one = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]);" + NUMBER
     assert python(one, CONVT_NUM_THREADS="") == "1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "-1", "many", "2.5"])
 def test_a_wrong_environment_is_named(value: str) -> None:
     code = """
