@@ -53,7 +53,9 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
     if spec.groups > 1 or products.depthwise or min(spec.in_channels, spec.out_channels) < lanes:
         return None
     choices = _ASKED if asked else _AUTOMATIC
-    if not all(_dense(phase, choices) for axis in shape for phase in axis.phases):
+    if 0 in spec.output_shape or not all(
+        _dense(phase, choices) for axis in shape for phase in axis.phases
+    ):
         return None
     kinds = tuple(tuple(_kind(axis, phase, choices) for phase in axis.phases) for axis in shape)
     found = [tuple(sorted(set(axis))) for axis in kinds]

@@ -202,5 +202,5 @@ def explain(
     count = get_num_threads() if threads is None else parse_threads(threads)
     access = Access.of(spec, laid_out(x, spec.input_shape), w)
     algorithm = parse_algorithm(algorithm)
-    plan = make_plan(spec, target.host(), access, count, algorithm=algorithm)
+    plan = make_plan(spec, target.host(), access, count, algorithm=algorithm, bound=False)
     return Report(plan, jit.can_execute())
