@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 
 from convt import run
-from convt.plan import Access, make_plan
+from convt.plan import Access, Plan, make_plan
 from convt.spec import make_spec
 from convt.target import Target
 from oracles import BFLOAT16, DTYPES, Array, integers
@@ -293,6 +293,38 @@ def untouched(array: Array) -> bool:
     return clean
 
 
+def plan_of(
+    problem: Problem, family: str, target: Target, *, threads: int, contiguous: bool = True
+) -> Plan | None:
+    """The plan of one family for C-contiguous arrays, or None where it can't serve the problem.
+
+    Only if `contiguous` may it make use of a result without gaps, from a cache line on.
+    """
+    spec = make_spec(
+        input_shape=problem.input_shape,
+        input_dtype=problem.dtype,
+        filters_shape=problem.filters_shape,
+        filters_dtype=problem.dtype,
+        bias_shape=(problem.out_channels,) if problem.bias else None,
+        bias_dtype=problem.dtype if problem.bias else None,
+        **problem.arguments,
+    )
+    last = problem.data_format == "NDHWC"
+    access = Access(
+        input_channels_dense=last or problem.in_channels == 1,
+        output_channels_dense=last or problem.out_channels == 1,
+        output_width_dense=not last or problem.out_channels == 1,
+        output_contiguous=contiguous,
+    )
+    algorithm = "auto" if family == "filtering" else "direct"
+    try:
+        plan = make_plan(spec, target, access, threads, family=family, algorithm=algorithm)
+    except ValueError:
+        return None
+    assert plan.kernel.family == family
+    return plan
+
+
 def compute(
     problem: Problem,
     x: Array,
@@ -304,35 +336,12 @@ def compute(
     threads: int,
     contiguous: bool = True,
 ) -> Array | None:
-    """The result of one family for C-contiguous arrays, or None where it can't serve the problem.
-
-    Only if `contiguous` may the plan make use of a result without gaps.
-    """
-    spec = make_spec(
-        input_shape=x.shape,
-        input_dtype=x.dtype,
-        filters_shape=w.shape,
-        filters_dtype=w.dtype,
-        bias_shape=None if bias is None else bias.shape,
-        bias_dtype=None if bias is None else bias.dtype,
-        **problem.arguments,
-    )
-    last = problem.data_format == "NDHWC"
-    access = Access(
-        input_channels_dense=last or problem.in_channels == 1,
-        output_channels_dense=last or problem.out_channels == 1,
-        output_width_dense=not last or problem.out_channels == 1,
-        output_contiguous=contiguous,
-    )
-    try:
-        algorithm = "auto" if family == "filtering" else "direct"
-        plan = make_plan(spec, target, access, threads, family=family, algorithm=algorithm)
-    except ValueError:
+    """What that plan computes."""
+    plan = plan_of(problem, family, target, threads=threads, contiguous=contiguous)
+    if plan is None:
         return None
-    assert plan.kernel.family == family
-    # From a cache line on, as a plan for a contiguous output may depend on.
-    size = prod(spec.output_shape) * spec.dtype.itemsize
+    size = prod(problem.output_shape) * problem.dtype.itemsize
     memory = np.full(size + 64, _GAP, np.uint8)
-    y = memory[-memory.ctypes.data % 64 :][:size].view(spec.dtype).reshape(spec.output_shape)
+    y = memory[-memory.ctypes.data % 64 :][:size].view(problem.dtype).reshape(problem.output_shape)
     run.execute(plan, x, run.pack_filters(plan, w, threads), bias, y)
     return y

@@ -21,6 +21,7 @@ from problems import (
     examples,
     filterable,
     layouts,
+    plan_of,
     problems,
     problems_of,
     untouched,
@@ -136,6 +137,35 @@ def test_each_family_gives_the_same_bits_however_it_is_cut(
         cut = compute(problem, *arrays, family, CUT, threads=3, contiguous=contiguous)
         assert cut is not None
         assert whole.tobytes() == cut.tobytes()
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize(("family", "channels"), [("channels", 16), ("rows", 2)])
+def test_results_past_the_caches(
+    family: str, channels: int, data_format: str, contiguous: bool
+) -> None:
+    """Results that outgrow the last cache are stored past it, where they lie as that asks."""
+    problem = Problem(
+        batch=1,
+        in_channels=3,
+        out_channels=channels,
+        groups=1,
+        input_size=(128 // channels, 32, 64),
+        kernel=(3, 2, 3),
+        output_size=(256 // channels, 64, 128),
+        strides=(2, 2, 2),
+        dilations=(1, 1, 1),
+        padding="SAME",
+        data_format=data_format,
+        dtype=np.dtype(np.float32),
+        bias=False,
+    )
+    made = plan_of(problem, family, CUT, threads=2, contiguous=contiguous)
+    dense = (family == "channels") == (data_format == "NDHWC")
+    assert made is not None
+    assert made.kernel.name.endswith("_stream") == (contiguous and dense)
+    check_family(family, CUT, problem, contiguous=contiguous)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
