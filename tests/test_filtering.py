@@ -1,0 +1,434 @@
+"""Minimal filtering against the definition: every geometry that it accepts, wherever its arrays lie."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import convt
+from convt import reference, run, target
+from convt.plan import Access, Plan, make_plan
+from convt.spec import make_spec
+from convt.target import Target
+from oracles import BFLOAT16, DTYPES, Array, assert_identical, integers
+from problems import Layout, Problem, examples, filterable, layouts, untouched
+
+HOST = target.host()
+# Caches so small that few tiles are at the points together, and every problem is cut.
+CUT = replace(HOST, l1_bytes=1 << 10, l2_bytes=1 << 12, l3_bytes=1 << 12)
+SPECIAL = (np.nan, np.inf, -np.inf)
+slow = pytest.mark.slow
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to compute, where the result may not depend on it."""
+
+    algorithm: str = "auto"
+    threads: int = 1
+    processor: Target = HOST
+    bound: bool = False
+
+
+def made(problem: Problem, x: Array, w: Array, out: Array | None, way: Way) -> Plan:
+    """The plan of minimal filtering, whether it pays or not."""
+    bias = (problem.out_channels,) if problem.bias else None
+    spec = make_spec(
+        input_shape=x.shape,
+        input_dtype=x.dtype,
+        filters_shape=w.shape,
+        filters_dtype=w.dtype,
+        bias_shape=bias,
+        bias_dtype=problem.dtype if problem.bias else None,
+        **problem.arguments,
+    )
+    return make_plan(
+        spec, way.processor, Access.of(spec, x, w, out), way.threads,
+        family="filtering", algorithm=way.algorithm, bound=way.bound,
+    )  # fmt: skip
+
+
+def compute(
+    problem: Problem, x: Array, w: Array, b: Array | None, out: Array | None, way: Way
+) -> Array:
+    """The result of minimal filtering, in `out` or a new array."""
+    plan = made(problem, x, w, out, way)
+    y = np.full(problem.output_shape, np.nan, problem.dtype) if out is None else out
+    run.execute(plan, x, run.pack_filters(plan, w, way.threads), b, y)
+    return y
+
+
+def serves(problem: Problem, algorithm: str) -> bool:
+    """Whether there are enough channels for a vector, and an output that two taps reach."""
+    x, w = (
+        np.empty(problem.input_shape, problem.dtype),
+        np.empty(problem.filters_shape, problem.dtype),
+    )
+    try:
+        made(problem, x, w, None, Way(algorithm))
+    except ValueError:
+        return False
+    return True
+
+
+def axis_problem(axis: int, size: int, kernel: int, stride: int, out: int, **given: Any) -> Problem:
+    """A problem that is one tap wide but for one axis."""
+
+    def along(value: int, other: int) -> tuple[int, ...]:
+        return tuple(value if a == axis else other for a in range(3))
+
+    return box_problem(
+        along(size, 2), along(kernel, 1), along(stride, 1), output_size=along(out, 2), **given
+    )
+
+
+def box_problem(size: Any, kernel: Any, strides: Any, **given: Any) -> Problem:
+    made = Problem(
+        batch=1,
+        in_channels=16,
+        out_channels=24,
+        groups=1,
+        input_size=size,
+        kernel=kernel,
+        output_size=tuple(n * s for n, s in zip(size, strides, strict=True)),
+        strides=strides,
+        dilations=(1, 1, 1),
+        padding="SAME",
+        data_format="NDHWC",
+        dtype=np.dtype(np.float32),
+        bias=True,
+    )
+    return replace(made, **given)
+
+
+# --- every product is there, once ---------------------------------------------------------------
+# "auto" adds and halves, so small integers have exact sums.
+@dataclass(frozen=True, slots=True)
+class Call:
+    problem: Problem
+    input: Layout
+    filters: Layout
+    out: Layout
+    way: Way
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Call:
+    problem = draw(filterable())
+    way = Way("auto", draw(st.integers(1, 3)), draw(st.sampled_from([HOST, CUT])))
+    dtype = problem.dtype
+    out = draw(layouts(5, dtype, written=True))
+    return Call(problem, draw(layouts(5, dtype)), draw(layouts(5, dtype)), out, way)
+
+
+def check_call(call: Call) -> None:
+    problem = call.problem
+    x, w, b = problem.integers()
+    x, w = call.input.array(x), call.filters.array(w)
+    out = call.out.array(np.full(problem.output_shape, np.nan, problem.dtype))
+    assume(serves(problem, "auto"))
+    y = compute(problem, x, w, b, out, call.way)
+    assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+    assert untouched(out)
+
+
+@examples(3)
+@given(calls())
+def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
+    check_call(call)
+
+
+@slow
+@examples(15)
+@given(calls())
+def test_calls_are_exact_for_integers(call: Call) -> None:
+    check_call(call)
+
+
+# --- "fast" -------------------------------------------------------------------------------------
+# The largest tiles err by some hundred roundings of the largest sum of sizes; a wrong product
+# would err by a part of that sum itself. float16 and bfloat16 add their own rounding.
+ROUNDINGS = 500
+
+
+def check_fast(problem: Problem, way: Way) -> None:
+    x, w, b = problem.normal()
+    assume(serves(problem, "fast"))
+    y = compute(problem, x, w, b, None, way)
+    check_close(problem, x, w, b, y)
+
+
+def check_close(problem: Problem, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    double = problem.dtype == np.float64
+    more: Any = np.longdouble if double else np.float64
+    sums: Any = np.float64 if double else np.float32
+    exact = reference.conv3d_transpose(x, w, **problem.arguments, bias=b, dtype=more)
+    size = None if b is None else np.abs(b)
+    sizes = reference.conv3d_transpose(
+        np.abs(x), np.abs(w), **problem.arguments, bias=size, dtype=more
+    )
+    bound = ROUNDINGS * np.finfo(sums).eps * np.max(sizes)
+    last = {np.dtype(np.float16): 2.0**-11, BFLOAT16: 2.0**-8}.get(problem.dtype, 0.0)
+    error = np.abs(y.astype(more) - exact) - last * (np.abs(exact) + bound)
+    assert np.max(error) <= bound
+
+
+@examples(3)
+@given(filterable(taps=4), st.integers(1, 3), st.sampled_from([HOST, CUT]))
+def test_a_few_fast_results_are_close(problem: Problem, threads: int, processor: Target) -> None:
+    check_fast(problem, Way("fast", threads, processor))
+
+
+@slow
+@examples(20)
+@given(filterable(taps=4), st.integers(1, 3), st.sampled_from([HOST, CUT]))
+def test_fast_results_are_close(problem: Problem, threads: int, processor: Target) -> None:
+    check_fast(problem, Way("fast", threads, processor))
+
+
+# --- what it can't serve ------------------------------------------------------------------------
+BOX = box_problem((4, 4, 4), (3, 3, 3), (1, 1, 1))
+REFUSED = {
+    "few channels in": replace(BOX, in_channels=3),
+    "few channels out": replace(BOX, out_channels=3),
+    "groups": replace(BOX, groups=2),
+    "a tap a phase": box_problem((4, 4, 4), (2, 2, 2), (2, 2, 2)),
+    "a phase without taps": box_problem((4, 4, 4), (3, 3, 1), (1, 1, 2)),
+    "taps that skip an input": replace(BOX, dilations=(1, 1, 2)),
+    "four taps a phase": box_problem((4, 4, 4), (3, 3, 4), (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_it_says_what_it_can_not_serve(reason: str) -> None:
+    x, w, _ = REFUSED[reason].integers()
+    message = "minimal filtering can't serve these channels, taps or groups"
+    with pytest.raises(ValueError, match=message):
+        made(REFUSED[reason], x, w, None, Way("auto"))
+    assert serves(REFUSED[reason], "fast") == (reason == "four taps a phase")
+    y = convt.conv3d_transpose(x, w, **REFUSED[reason].arguments, algorithm="fast")
+    check_close(replace(REFUSED[reason], bias=False), x, w, None, y)
+
+
+# --- every kind of phase ------------------------------------------------------------------------
+KINDS = {
+    "auto": {(1, 1), (2, 2), (3, 2), (2, 3)},
+    "fast": {(1, 1), (2, 2), (3, 2), (4, 2), (2, 3), (3, 3), (4, 3), (2, 4), (3, 4)},
+}
+TAPS = [(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (6, 2), (5, 3), (7, 3), (6, 4), (11, 4)]
+FAST_TAPS = [(4, 1), (7, 2), (8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "algorithm"),
+    [
+        (2, "auto"),
+        *(pytest.param(*case, marks=slow) for case in [(0, "auto"), (1, "auto"), (0, "fast")]),
+    ],
+)
+def test_every_kind_of_phase_in_every_size(axis: int, algorithm: str) -> None:
+    """From one tile that is all border, to some that lie inside; rests of every length."""
+    seen: set[tuple[int, int]] = set()
+    for kernel, stride in TAPS + (FAST_TAPS if algorithm == "fast" else []):
+        for size in (1, 2, 3, 4, 5, 7, 9):
+            for out in {(size - 1) * stride + 1, size * stride}:
+                problem = axis_problem(axis, size, kernel, stride, out)
+                if not serves(problem, algorithm):
+                    continue
+                x, w, b = problem.integers(size)
+                found = made(problem, x, w, None, Way(algorithm)).filtered
+                assert found is not None
+                seen.update(found.kinds[axis])
+                y = compute(problem, x, w, b, None, Way(algorithm))
+                if algorithm == "auto":
+                    expected = reference.conv3d_transpose(x, w, **problem.arguments, bias=b)
+                    assert_identical(y, expected)
+                else:
+                    check_close(problem, x, w, b, y)
+    assert seen == KINDS[algorithm]
+
+
+# Tiles of three axes, of which some lie inside; channels that are more than a chain holds.
+BOXES: list[Any] = [
+    ((9, 7, 11), (3, 3, 3), (1, 1, 1), {"in_channels": 19, "out_channels": 41}),
+    ((4, 5, 9), (4, 4, 4), (2, 2, 2), {"in_channels": 70}),
+    ((5, 6, 7), (3, 3, 3), (2, 2, 2), {"output_size": (9, 12, 13)}),
+    ((6, 4, 5), (3, 4, 4), (1, 2, 2), {"in_channels": 300, "out_channels": 9}),
+    ((4, 3, 4), (5, 3, 2), (2, 1, 1), {"batch": 3, "out_channels": 70}),
+]
+BOX_CASES = [
+    pytest.param(box, "NDHWC" if layout else "NCDHW", marks=() if box is BOXES[1] else slow)
+    for box, layout in itertools.product(BOXES, (True, False))
+]
+
+
+@pytest.mark.parametrize("processor", [HOST, CUT], ids=["host", "small-caches"])
+@pytest.mark.parametrize(("box", "data_format"), BOX_CASES)
+def test_tiles_inside_and_on_the_border(box: Any, data_format: str, processor: Target) -> None:
+    size, kernel, strides, given = box
+    problem = box_problem(size, kernel, strides, data_format=data_format, **given)
+    x, w, b = problem.integers()
+    y = compute(problem, x, w, b, None, Way("auto", 2, processor))
+    assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+
+
+# --- bits ---------------------------------------------------------------------------------------
+WAYS = [
+    Way(threads=2),
+    Way(threads=5, processor=CUT),
+    Way(processor=CUT),
+    Way(bound=True),
+    Way(bound=True, threads=2),
+]
+
+
+def check_bits(problem: Problem, algorithm: str) -> None:
+    arrays = problem.normal()
+    assume(serves(problem, algorithm))
+    one = compute(problem, *arrays, None, Way(algorithm)).tobytes()
+    for way in WAYS:
+        again = compute(problem, *arrays, None, replace(way, algorithm=algorithm))
+        assert again.tobytes() == one, way
+
+
+@examples(3)
+@given(filterable(), st.sampled_from(list(KINDS)))
+def test_a_few_results_depend_on_the_problem_alone(problem: Problem, algorithm: str) -> None:
+    check_bits(problem, algorithm)
+
+
+@slow
+@examples(20)
+@given(filterable(), st.sampled_from(list(KINDS)))
+def test_results_depend_on_the_problem_alone(problem: Problem, algorithm: str) -> None:
+    check_bits(problem, algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "fast"])
+def test_both_layouts_give_the_same_bits(algorithm: str) -> None:
+    last = box_problem((4, 5, 6), (4, 4, 4), (2, 2, 2))
+    first = replace(last, data_format="NCDHW")
+    x, w, b = last.normal()
+    y = compute(last, x, w, b, None, Way(algorithm))
+    moved = compute(first, np.moveaxis(x, -1, 1), w, b, None, Way(algorithm))
+    assert np.moveaxis(moved, 1, -1).tobytes() == y.tobytes()
+
+
+# --- filters bound once -------------------------------------------------------------------------
+def test_bound_filters_serve_every_size() -> None:
+    """The same filters at the same points, for phases whose kinds change places with the size."""
+    strides = (2, 1, 1)
+    w = integers(np.random.default_rng(0), (4, 1, 1, 64, 64), np.float32)
+    up = convt.ConvTranspose3D(w, strides, algorithm="fast")
+    found = set()
+    for size in (*range(1, 12), *range(11, 0, -1)):
+        x = integers(np.random.default_rng(size), (1, size, 9, 9, 64), np.float32)
+        for out in (2 * size - 1, 2 * size):
+            shape = (1, out, 9, 9, 64)
+            filtered = convt.explain(x, w, shape, strides, algorithm="fast").plan.filtered
+            found.add(filtered.kinds[0] if filtered else None)
+            expected = reference.conv3d_transpose(x, w, shape, strides)
+            # A product at the wrong point would be wrong by whole numbers.
+            np.testing.assert_allclose(up(x, shape), expected, atol=1e-2)
+    assert any(pair and pair[0] != pair[1] and pair[::-1] in found for pair in found)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "fast"])
+def test_bound_and_given_filters_give_the_same_bits(algorithm: str) -> None:
+    problem = box_problem((9, 10, 11), (3, 3, 3), (1, 1, 1), in_channels=64, out_channels=64)
+    x, w, b = problem.normal()
+    report = convt.explain(x, w, None, 1, bias=b, algorithm=algorithm)
+    assert report.plan.kernel.family == "filtering"
+    y = convt.conv3d_transpose(x, w, None, 1, bias=b, algorithm=algorithm)
+    for threads in (1, 2, 5):
+        up = convt.ConvTranspose3D(w, 1, bias=b, algorithm=algorithm, threads=threads)
+        assert up(x).tobytes() == y.tobytes()
+
+
+# --- NaN and Inf --------------------------------------------------------------------------------
+def sprinkled(values: Array, rng: np.random.Generator, count: int) -> Array:
+    """Put special values into `count` places; some may fall together."""
+    values.reshape(-1)[rng.integers(0, values.size, count)] = rng.choice(SPECIAL, count)
+    return values
+
+
+counts = st.integers(0, 3)
+
+
+def check_placement(
+    problem: Problem, algorithm: str, seed: int, many: tuple[int, int, int]
+) -> None:
+    assume(serves(problem, algorithm))
+    rng = np.random.default_rng(seed)
+    x, w, b = problem.integers(seed)
+    x, w = sprinkled(x, rng, many[0]), sprinkled(w, rng, many[1])
+    b = None if b is None else sprinkled(b, rng, many[2])
+    y = compute(problem, x, w, b, None, Way(algorithm, 2))
+    expected = reference.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    for mask in (np.isnan, np.isposinf, np.isneginf):
+        np.testing.assert_array_equal(mask(y), mask(expected))
+    if algorithm == "auto":
+        assert_identical(y, expected)
+
+
+@examples(3)
+@given(filterable(), st.integers(0, 99), st.tuples(counts, counts, counts))
+def test_a_few_placements(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
+    check_placement(problem, "auto", seed, many)
+
+
+@slow
+@examples(20)
+@given(
+    filterable(taps=3),
+    st.sampled_from(list(KINDS)),
+    st.integers(0, 99),
+    st.tuples(counts, counts, counts),
+)
+def test_placements(
+    problem: Problem, algorithm: str, seed: int, many: tuple[int, int, int]
+) -> None:
+    check_placement(problem, algorithm, seed, many)
+
+
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize(
+    ("kernel", "stride"),
+    [pytest.param(3, 1, marks=slow), (4, 2)],
+)
+def test_every_place(kernel: int, stride: int, data_format: str) -> None:
+    """One special value at a time: in corners, on borders, inside; the first and last channels."""
+    problem = box_problem(
+        (5, 4, 6), (kernel,) * 3, (stride,) * 3, data_format=data_format, in_channels=9
+    )
+    x, w, b = problem.integers()
+    places = itertools.product((0, 2, 4), (0, 3), (0, 1, 3, 5), (0, 8))
+    for (d, h, v, c), value in zip(places, itertools.cycle(SPECIAL), strict=False):
+        place = (0, d, h, v, c) if data_format == "NDHWC" else (0, c, d, h, v)
+        kept, x[place] = x[place], value
+        y = compute(problem, x, w, b, None, Way())
+        assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+        x[place] = kept
+
+
+LARGE = {"float32": 2.0**126, "bfloat16": 2.0**126, "float64": 2.0**1022}
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if str(d) in LARGE], ids=str)
+@pytest.mark.parametrize("name", ["input", "filters"])
+def test_sums_that_overflow_only_at_the_points_are_direct(name: str, dtype: Any) -> None:
+    problem = box_problem((5, 4, 6), (3, 3, 3), (1, 1, 1), dtype=dtype, bias=False)
+    x, w, _ = problem.integers()
+    large, small = (x, w) if name == "input" else (w, x)
+    large *= LARGE[str(dtype)]
+    small *= dtype.type(2.0**-12)
+    y = compute(problem, x, w, None, None, Way())
+    expected = reference.conv3d_transpose(x, w, **problem.arguments)
+    assert np.all(np.isfinite(expected.astype(np.float64)))
+    assert_identical(y, expected)
