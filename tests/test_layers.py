@@ -89,7 +89,9 @@ def test_what_a_module_may_load(module: str) -> None:
     assert "llvmlite.binding" not in loads or module in ("jit", "target")
 
 
-@pytest.mark.parametrize("module", ["geometry", "fold", "family", "cut", "plan", "kernels.keys"])
+@pytest.mark.parametrize(
+    "module", ["geometry", "transforms", "fold", "fast", "family", "cut", "plan", "kernels.keys"]
+)
 def test_planning_touches_no_array(module: str) -> None:
     assert "numpy" not in {name.partition(".")[0] for name in imports(MODULES[module])}
 

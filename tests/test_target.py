@@ -54,9 +54,18 @@ PROBLEMS: dict[str, Any] = {
     "rows of three channels": ("float32", "NDHWC", 3, 3, 1, 3, 1, "rows"),
     "rows of float64": ("float64", "NCDHW", 8, 2, 1, 5, 3, "rows"),
     "rows of bfloat16": ("bfloat16", "NCDHW", 4, 4, 1, 2, 2, "rows"),
+    "filtering": ("float32", "NDHWC", 64, 64, 1, 3, 1, "filtering"),
+    "filtering with a wider last block": ("float32", "NDHWC", 32, 80, 1, 4, 2, "filtering"),
+    "filtering in NCDHW": ("float64", "NCDHW", 32, 40, 1, 3, 2, "filtering"),
+    "filtering of float16": ("float16", "NDHWC", 32, 32, 1, 4, 2, "filtering"),
 }
 # What the quick part of the suite compiles; a server's processors compile everything.
-QUICK = [("znver4", "channels"), ("haswell", "rows"), ("neoverse-n1", "channels")]
+QUICK = [
+    ("znver4", "channels"),
+    ("haswell", "rows"),
+    ("neoverse-n1", "channels"),
+    ("haswell", "filtering"),
+]
 
 
 def plan(name: str, processor: Target) -> Plan:
@@ -78,7 +87,8 @@ def plan(name: str, processor: Target) -> Plan:
     access = Access(
         input_channels_dense=last, output_channels_dense=last, output_width_dense=not last
     )
-    made = make_plan(spec, processor, access, 2, family=family)
+    algorithm = "auto" if family == "filtering" else "direct"
+    made = make_plan(spec, processor, access, 2, family=family, algorithm=algorithm)
     assert made.kernel.family == family
     return made
 
@@ -135,13 +145,27 @@ def stray(processor: str, problem: str, products: int) -> float:
     return products / 8 if isa == "NEON" else 0
 
 
+def functions(code: list[str], prefix: str) -> list[str]:
+    """The instructions of the functions whose names begin so."""
+    found, inside = [], False
+    for line in code:
+        if name := re.match(r"_?([A-Za-z]\w*):$", line):
+            inside = name.group(1).startswith(prefix)
+        if inside:
+            found.append(line)
+    return found
+
+
 @pytest.mark.parametrize(("processor", "problem"), cases())
 def test_sums_are_fused_on_full_vectors_and_stay_in_registers(processor: str, problem: str) -> None:
     made = plan(problem, TARGETS[processor])
     double = made.kernel.wide.code == "f64"
     multiply = re.compile(MULTIPLY[made.target.isa][double])
     found = False
-    for loop in inner_loops(assembly(made.kernel, made.target)):
+    code = assembly(made.kernel, made.target)
+    if made.filtered:  # beside products it has the transforms, of more values than registers
+        code = functions(code, "block_")
+    for loop in inner_loops(code):
         products = sum(bool(multiply.match(line)) for line in loop)
         if products:
             found = True
@@ -154,11 +178,35 @@ def test_sums_are_fused_on_full_vectors_and_stay_in_registers(processor: str, pr
 def test_compiled_code_calls_nothing_else(processor: str, problem: str) -> None:
     """No symbol is left to find when code is loaded: no conversion routine, no fma, no memcpy."""
     made = plan(problem, TARGETS[processor])
-    for kernel in (made.pack, made.kernel):
+    for kernel in filter(None, (made.pack, made.transform, made.kernel)):
         code = assembly(kernel, made.target)
         found = {name for line in code for names in SYMBOL.findall(line) for name in names}
         here = {line[:-1] for line in code if line.endswith(":")}
         assert found - {""} <= here
+
+
+# Of each instruction set: how it adds full vectors of float32 and of float64.
+ADD = {
+    "AVX-512": (r"vaddps .*%zmm\d+$", r"vaddpd .*%zmm\d+$"),
+    "AVX2+FMA": (r"vaddps .*%ymm\d+$", r"vaddpd .*%ymm\d+$"),
+    "SSE2": (r"addps .*%xmm\d+$", r"addpd .*%xmm\d+$"),
+    "NEON": (r"fadd(\.4s)? .*v\d+", r"fadd(\.2d)? .*v\d+"),
+}
+FILTERED = [case for case in cases() if "filtering" in case.values[1]]
+
+
+@pytest.mark.parametrize(("processor", "problem"), FILTERED)
+def test_points_are_reached_by_additions_of_full_vectors(processor: str, problem: str) -> None:
+    """There is not one multiplication on the way there, and on the way back those of the check."""
+    made = plan(problem, TARGETS[processor])
+    double = made.kernel.wide.code == "f64"
+    add, multiply = (re.compile(table[made.target.isa][double]) for table in (ADD, MULTIPLY))
+    code = assembly(made.kernel, made.target)
+    enter, leave = functions(code, "enter_"), functions(code, "leave_")
+    for way in (enter, leave):
+        assert any(add.match(line) for line in way)
+    assert not any(multiply.match(line) for line in enter)
+    assert any(multiply.match(line) for line in leave)
 
 
 # --- this processor -----------------------------------------------------------------------------

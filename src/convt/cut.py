@@ -96,9 +96,9 @@ class Cutter:
         outputs = 0
         if self.kernel.destination:
             outputs = prod(region.size) * region.batch * channels
-        # Halos are packed again by every task, so slabs may be larger than what stays in place.
+        # Halos are packed again by every task, and blocks of tiles want many, so these may be larger.
         near, far = self.target.l2_bytes // 4, self.target.l3_bytes // 8
-        limit = max(near, far) if self.kernel.source else near
+        limit = max(near, far) if self.kernel.source or self.kernel.family == "filtering" else near
         return inputs * item > limit or outputs * item > 2 * near
 
     def _reads(self, region: Region) -> list[int]:
