@@ -115,7 +115,7 @@ def inner_loops(code: list[str]) -> list[list[str]]:
     ]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=200)
 def assembly(kernel: Any, processor: Target) -> list[str]:
     return lines(jit.assembly(kernel, processor))
 
