@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import convt
 from convt import jit, target
 from processes import python
 from tiny import Tiny
@@ -64,6 +66,24 @@ def test_a_second_process_compiles_nothing(filled: Path) -> None:
 def test_names_tell_the_kernels(filled: Path) -> None:
     names = [path.name for path in objects(filled)]
     assert [name.split("_")[:2] for name in names] == [["f32", "channels"], ["f32", "filters"]]
+
+
+PACKAGE = Path(convt.__file__).parent
+IMPORT = re.compile(r"^from convt\.(\w+) import", re.MULTILINE)
+EMITTERS = "\n".join(path.read_text() for path in (PACKAGE / "kernels").glob("*.py"))
+# What code is made by, and of: a version that differs in one of them reads no object of another.
+SOURCES = ["kernels/sums", *sorted(set(IMPORT.findall(EMITTERS)))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", SOURCES)
+def test_another_version_compiles_its_own(changed: str, folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(PACKAGE, tmp_path / "other" / "convt")
+    before = f"    import sys; sys.path.insert(0, {str(other.parent)!r})\n"
+    assert compiled(folder, before) == 0
+    with (other / f"{changed}.py").open("a") as file:
+        file.write("# another version\n")
+    assert compiled(folder, before) == 2
 
 
 def test_nobody_else_may_look_or_write(filled: Path) -> None:
