@@ -36,6 +36,8 @@ def set_algorithm(algorithm: str) -> None:
     >>> convt.set_algorithm("auto")
     """
     global _default
+    if algorithm is None:
+        raise TypeError('algorithm must be "auto", "direct" or "fast", got None')
     _default = parse_algorithm(algorithm)
 
 
@@ -48,7 +50,7 @@ def parse_algorithm(value: Any) -> str:
     """`value` as the name of an algorithm; None is the process' default."""
     if value is None:
         return _default
-    if value not in ALGORITHMS:
+    if not isinstance(value, str) or value not in ALGORITHMS:
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(f'algorithm must be "auto", "direct" or "fast", got {value!r}')
     return str(value)
