@@ -102,8 +102,12 @@ def roofline(results: Results, rows: Sequence[Row]) -> Any:
     low, high = (choose(row.intensity for row in rows) for choose in (min, max))
     peak = median(row.peak_flops for row in rows) / 1e9
     slowest = min(peak * _share(row) for row in rows)
+    fastest = max(peak, *(peak * _share(row) for row in rows))  # fewer products go past the roof
     memory = median(row.copy_bytes for row in rows) / 1e9
-    limits = {"xlim": (min(low, peak / memory) / 3, high * 2), "ylim": (slowest / 2.5, peak * 1.5)}
+    limits = {
+        "xlim": (min(low, peak / memory) / 3, high * 2),
+        "ylim": (slowest / 2.5, fastest * 1.5),
+    }
     axes.set(xscale="log", yscale="log", **limits)
     for rich, color in _COLORS_OF_RICH.items():
         chosen = [row for row in rows if problem_of(row).rich == rich]
@@ -165,7 +169,7 @@ def _roof(axes: Any, peak: float, memory: float) -> None:
     axes.plot(x, np.minimum(peak, memory * x), color=_INK, linewidth=1.5, zorder=2)
     note = {"color": _INK, "fontsize": 9, "va": "bottom"}
     text = f"multiply-add peak {peak:.0f} GFLOP/s"
-    axes.text(high / 1.1, peak * 1.06, text, ha="right", **note)
+    axes.text(peak / memory * 1.1, peak * 1.06, text, ha="left", **note)
     start = max(low, bottom / memory) * 1.08
     ends = axes.transData.transform([(v, memory * v) for v in (start, 2 * start)])
     angle = np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1]))
