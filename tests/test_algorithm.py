@@ -115,6 +115,7 @@ def test_it_is_set_for_the_process() -> None:
         (2, TypeError, "2"),
         (b"auto", TypeError, "b'auto'"),
         (["auto"], TypeError, r"\['auto'\]"),
+        (np.array(["auto", "fast"]), TypeError, r"array\(.*\)"),
     ],
 )
 def test_other_names_are_refused(name: Any, kind: type[Exception], got: str) -> None:
@@ -129,6 +130,12 @@ def test_other_names_are_refused(name: Any, kind: type[Exception], got: str) -> 
     with pytest.raises(kind, match=message):
         convt.set_algorithm(name)
     assert convt.get_algorithm() == "auto"
+
+
+def test_none_is_no_choice_for_the_process() -> None:
+    """On a call it is the process' choice; the process itself has to name one."""
+    with pytest.raises(TypeError, match=r'"auto", "direct" or "fast", got None$'):
+        convt.set_algorithm(None)  # type: ignore[arg-type]
 
 
 # --- what is told of it -------------------------------------------------------------------------
