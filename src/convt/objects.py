@@ -43,14 +43,16 @@ def _sources() -> str:
 
     digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform}".encode())
     here = Path(__file__).parent
-    for path in [here / "jit.py", Path(__file__), *sorted((here / "kernels").glob("*.py"))]:
+    names = ("jit.py", "objects.py", "target.py", "transforms.py")
+    for path in [*(here / name for name in names), *sorted((here / "kernels").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def path_of(kernel: Kernel, target: Target) -> Path:
     """Where the object code of `kernel` for `target` is kept."""
-    key = f"{_sources()}\n{target.triple}\n{target.cpu}\n{target.features}\n{target.isa}\n{kernel.name}"
+    facts = (target.triple, target.cpu, target.features, target.isa, target.fma, target.half)
+    key = "\n".join([_sources(), *map(str, facts), kernel.name])
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     return cache_folder() / f"{kernel.name}-{digest}.o"
 
