@@ -258,6 +258,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
         load(path)
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_table_and_names_its_pictures(tmp_path: Path) -> None:
     path = write_page(EXAMPLE, tmp_path)
     assert path == tmp_path / PAGE
@@ -307,6 +308,7 @@ def test_an_unknown_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_again_without_measuring(tmp_path: Path) -> None:
     from convt.commands import app
 

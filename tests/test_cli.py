@@ -101,6 +101,7 @@ def test_help_of_commands(ok: Run, command: str, options: list[str]) -> None:
 
 
 # --- apply ----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_apply_the_mri_that_nibabel_ships(ok: Run, tmp_path: Path) -> None:
     fine, preview = tmp_path / "fine.nii.gz", tmp_path / "fine.png"
     text = ok("apply", MRI, "-f", "trilinear", "-s", 2, "-o", fine, "--preview", preview)
@@ -158,6 +159,7 @@ def test_channels_first_become_nifti_channels_last(ok: Run, tmp_path: Path) -> N
     np.testing.assert_array_equal(read(tmp_path / "out.nii").data, np.moveaxis(volume, 0, 3))
 
 
+@pytest.mark.slow
 def test_existing_files_are_kept_without_force(
     ok: Run, fails: Run, cube: Path, tmp_path: Path
 ) -> None:
@@ -329,6 +331,7 @@ def test_exit_codes_of_the_process() -> None:
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit that only POSIX systems have")
 @pytest.mark.parametrize("suffix", [".npy", ".nii"])
 def test_a_disk_that_fills_leaves_nothing(cube: Path, tmp_path: Path, suffix: str) -> None:
@@ -346,6 +349,7 @@ def test_a_disk_that_fills_leaves_nothing(cube: Path, tmp_path: Path, suffix: st
     assert list(tmp_path.iterdir()) == [cube]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["apply", "write"])
 def test_an_interrupt_leaves_nothing(
     cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
@@ -362,6 +366,7 @@ def test_an_interrupt_leaves_nothing(
     assert list(tmp_path.iterdir()) == [cube]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
 def test_a_told_stop_leaves_nothing(cube: Path, tmp_path: Path) -> None:
     code = (
@@ -375,6 +380,7 @@ def test_a_told_stop_leaves_nothing(cube: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [cube]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break differently there")
 @pytest.mark.parametrize("command", ["info", "--version"])
 def test_a_reader_that_leaves_is_told_nothing(command: str) -> None:

@@ -551,6 +551,7 @@ def test_without_outputs_the_picture_says_so() -> None:
     assert [panel.texts[0].get_text() for panel in panels] == ["no outputs"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_the_picture_is_written(suffix: str, magic: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"hits.{suffix}"
@@ -560,6 +561,7 @@ def test_the_picture_is_written(suffix: str, magic: bytes, tmp_path: Path) -> No
     assert figure.get_suptitle() == "How often each output voxel is hit"
 
 
+@pytest.mark.slow
 def test_notebooks_show_the_picture() -> None:
     figure: Any = example().plot()
     assert figure._repr_png_().startswith(b"\x89PNG")

@@ -16,7 +16,7 @@ from convt import reference, run, target
 from convt.plan import Access, Plan, make_plan
 from convt.spec import make_spec
 from convt.target import Target
-from oracles import BFLOAT16, DTYPES, Array, assert_identical, integers
+from oracles import BFLOAT16, Array, assert_identical, integers
 from problems import Layout, Problem, examples, filterable, layouts, untouched
 
 HOST = target.host()
@@ -225,12 +225,10 @@ TAPS = [(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (6, 2), (5, 3), (7, 3), (6, 4), 
 FAST_TAPS = [(4, 1), (7, 2), (8, 2)]
 
 
+@slow
 @pytest.mark.parametrize(
     ("axis", "algorithm"),
-    [
-        (2, "auto"),
-        *(pytest.param(*case, marks=slow) for case in [(0, "auto"), (1, "auto"), (0, "fast")]),
-    ],
+    [(0, "auto"), (1, "auto"), (2, "auto"), (0, "fast")],
 )
 def test_every_kind_of_phase_in_every_size(axis: int, algorithm: str) -> None:
     """From one tile that is all border, to some that lie inside; rests of every length."""
@@ -297,7 +295,7 @@ def check_bits(problem: Problem, algorithm: str) -> None:
         assert again.tobytes() == one, way
 
 
-@examples(3)
+@examples(2)
 @given(filterable(), st.sampled_from(list(KINDS)))
 def test_a_few_results_depend_on_the_problem_alone(problem: Problem, algorithm: str) -> None:
     check_bits(problem, algorithm)
@@ -310,7 +308,7 @@ def test_results_depend_on_the_problem_alone(problem: Problem, algorithm: str) -
     check_bits(problem, algorithm)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "fast"])
+@pytest.mark.parametrize("algorithm", ["auto", pytest.param("fast", marks=slow)])
 def test_both_layouts_give_the_same_bits(algorithm: str) -> None:
     last = box_problem((4, 5, 6), (4, 4, 4), (2, 2, 2))
     first = replace(last, data_format="NCDHW")
@@ -339,7 +337,7 @@ def test_bound_filters_serve_every_size() -> None:
     assert any(pair and pair[0] != pair[1] and pair[::-1] in found for pair in found)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "fast"])
+@pytest.mark.parametrize("algorithm", ["auto", pytest.param("fast", marks=slow)])
 def test_bound_and_given_filters_give_the_same_bits(algorithm: str) -> None:
     problem = box_problem((9, 10, 11), (3, 3, 3), (1, 1, 1), in_channels=64, out_channels=64)
     x, w, b = problem.normal()
@@ -397,11 +395,8 @@ def test_placements(
     check_placement(problem, algorithm, seed, many)
 
 
-@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
-@pytest.mark.parametrize(
-    ("kernel", "stride"),
-    [pytest.param(3, 1, marks=slow), (4, 2)],
-)
+@pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=slow)])
+@pytest.mark.parametrize(("kernel", "stride"), [pytest.param(3, 1, marks=slow), (4, 2)])
 def test_every_place(kernel: int, stride: int, data_format: str) -> None:
     """One special value at a time: in corners, on borders, inside; the first and last channels."""
     problem = box_problem(
@@ -420,14 +415,17 @@ def test_every_place(kernel: int, stride: int, data_format: str) -> None:
 LARGE = {"float32": 2.0**126, "bfloat16": 2.0**126, "float64": 2.0**1022}
 
 
-@pytest.mark.parametrize("dtype", [d for d in DTYPES if str(d) in LARGE], ids=str)
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16", marks=slow), pytest.param("float64", marks=slow)]
+)
 @pytest.mark.parametrize("name", ["input", "filters"])
-def test_sums_that_overflow_only_at_the_points_are_direct(name: str, dtype: Any) -> None:
-    problem = box_problem((5, 4, 6), (3, 3, 3), (1, 1, 1), dtype=dtype, bias=False)
+def test_sums_that_overflow_only_at_the_points_are_direct(name: str, dtype: str) -> None:
+    kind = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
+    problem = box_problem((5, 4, 6), (3, 3, 3), (1, 1, 1), dtype=kind, bias=False)
     x, w, _ = problem.integers()
     large, small = (x, w) if name == "input" else (w, x)
-    large *= LARGE[str(dtype)]
-    small *= dtype.type(2.0**-12)
+    large *= kind.type(LARGE[dtype])
+    small *= kind.type(2.0**-12)
     y = compute(problem, x, w, None, None, Way())
     expected = reference.conv3d_transpose(x, w, **problem.arguments)
     assert np.all(np.isfinite(expected.astype(np.float64)))

@@ -95,7 +95,12 @@ def test_each_family(family: str, data: st.DataObject, seed: int, into: int, bia
 
 
 # Channels in and out: one, a few, a vector and one more, several vectors and a rest.
-CHANNELS = [(1, 1), (2, 3), (5, 8), (3, 9), (4, 26), (17, 40)]
+CHANNELS = [
+    (1, 1),
+    (3, 9),
+    (17, 40),
+    *(pytest.param(*some, marks=pytest.mark.slow) for some in [(2, 3), (5, 8), (4, 26)]),
+]
 
 
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])

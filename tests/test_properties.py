@@ -323,6 +323,7 @@ def test_float32_is_as_accurate_as_a_direct_sum(
 
 
 # --- the adjoint --------------------------------------------------------------------------------
+@pytest.mark.slow
 @examples(12)
 @given(problems(channels=12))
 def test_it_is_the_adjoint_of_an_independent_convolution(problem: Problem) -> None:

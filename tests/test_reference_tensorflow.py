@@ -23,6 +23,8 @@ from oracles import (
     tensorflow_xla,
 )
 
+pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import
+
 FLOAT32 = np.dtype(np.float32)
 
 # (input size, kernel, strides): odd shapes, kernels below and above the stride, no common factor.

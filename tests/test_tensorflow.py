@@ -24,6 +24,8 @@ from oracles import (
     tensorflow_xla,
 )
 
+pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import
+
 # (input size, kernel, strides, channels in and out): odd shapes, kernels below, at and above the
 # stride, strides without a common factor, one channel and a few vectors of them.
 GEOMETRIES: list[Any] = [
@@ -51,13 +53,9 @@ def sizes(size: Any, kernel: Any, strides: Any, dilations: Any, padding: Any) ->
     return list(itertools.product(*(range(low, high + 1) for low, high in ranges)))
 
 
-# The quick part of the suite runs one dtype of four: a kernel for each is compiled first.
-EAGER = [pytest.param(d, marks=() if d == np.float32 else pytest.mark.slow) for d in DTYPES]
-
-
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("dtype", EAGER, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_output_size_eagerly(dtype: Any, geometry: Any, padding: str) -> None:
     size, kernel, strides, into, out = geometry
     rng = np.random.default_rng(0)
@@ -77,7 +75,6 @@ def xla_cases() -> list[Any]:
     return cases + [(DTYPES[2], "NCDHW", geometry) for geometry in plain]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(("dtype", "data_format", "geometry"), xla_cases(), ids=str)
 def test_layouts_and_dilations_through_xla(

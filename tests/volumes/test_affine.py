@@ -25,6 +25,7 @@ def centroid(volume: Volume) -> NDArray[np.float64]:
     return np.asarray(volume.affine @ [*middle, 1])[:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 5, 2)])
 @pytest.mark.parametrize("strides", [(1, 1, 1), (2, 2, 2), (3, 1, 2)])
 @pytest.mark.parametrize("dilations", [(1, 1, 1), (2, 1, 3)])

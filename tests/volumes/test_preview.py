@@ -92,6 +92,7 @@ def test_first_channel_and_odd_values() -> None:
     assert images(picture(flat, flat))[0].get_clim() == (5, 6)
 
 
+@pytest.mark.slow
 def test_draw_writes_a_png(tmp_path: Path) -> None:
     path = tmp_path / "slices.png"
     draw(path, CUBE, apply(CUBE, "nearest", 2))
