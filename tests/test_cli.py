@@ -314,6 +314,7 @@ def test_usage_errors(fails: Run, arguments: list[str]) -> None:
     assert fails(*arguments).endswith("(see convt --help)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", cli.EXTRA)
 def test_a_missing_library_is_named(library: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; from convt import cli; cli.main()"

@@ -40,6 +40,7 @@ def test_extensions_are_keywords_only() -> None:
     assert extensions == ["bias", "groups", "out", "threads", "algorithm"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_result_is_new_contiguous_and_native(dtype: Any) -> None:
     x, w = arrays(dtype)
@@ -276,6 +277,7 @@ def test_other_ranks_are_refused() -> None:
         call(x, w[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 def test_large_filters_are_packed_in_parts(
     data_format: str, monkeypatch: pytest.MonkeyPatch

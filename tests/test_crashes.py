@@ -533,6 +533,7 @@ def run_child(rows: str) -> tuple[list[str], str]:
     return output.splitlines(), f"ended with {child.returncode}: {errors[-500:]}"
 
 
+@pytest.mark.slow  # the first asks for all rows, in a process of its own
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=[row.source for row in ROWS])
 def test_no_crash(number: int, answers: dict[int, tuple[str, Any]]) -> None:
     row, (kind, answer) = ROWS[number], answers[number]

@@ -138,7 +138,7 @@ def check_call(call: Call) -> None:
     assert untouched(out)
 
 
-@examples(3)
+@examples(2)
 @given(calls())
 def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
     check_call(call)
@@ -179,7 +179,7 @@ def check_close(problem: Problem, x: Array, w: Array, b: Array | None, y: Array)
     assert np.max(error) <= bound
 
 
-@examples(3)
+@examples(2)
 @given(filterable(taps=4), st.integers(1, 3), st.sampled_from([HOST, CUT]))
 def test_a_few_fast_results_are_close(problem: Problem, threads: int, processor: Target) -> None:
     check_fast(problem, Way("fast", threads, processor))
@@ -319,6 +319,7 @@ def test_both_layouts_give_the_same_bits(algorithm: str) -> None:
 
 
 # --- filters bound once -------------------------------------------------------------------------
+@slow
 def test_bound_filters_serve_every_size() -> None:
     """The same filters at the same points, for phases whose kinds change places with the size."""
     strides = (2, 1, 1)
@@ -375,7 +376,7 @@ def check_placement(
         assert_identical(y, expected)
 
 
-@examples(3)
+@examples(2)
 @given(filterable(), st.integers(0, 99), st.tuples(counts, counts, counts))
 def test_a_few_placements(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     check_placement(problem, "auto", seed, many)

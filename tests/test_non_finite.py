@@ -63,7 +63,7 @@ def check(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     assert_identical(actual, expected)
 
 
-@examples(12)
+@examples(8)
 @given(problems(), st.integers(0, 99), st.tuples(counts, counts, counts))
 def test_a_few_problems(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     check(problem, seed, many)

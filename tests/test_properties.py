@@ -81,7 +81,7 @@ def check_call(call: Call) -> None:
         assert untouched(out)
 
 
-@examples(10)
+@examples(6)
 @given(calls())
 def test_a_few_calls_are_exact_for_integers(call: Call) -> None:
     check_call(call)
@@ -95,7 +95,7 @@ def test_calls_are_exact_for_integers(call: Call) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@examples(4)
+@examples(3)
 @given(st.data(), st.booleans())
 def test_each_family_is_exact_in_a_few_problems(
     family: str, data: st.DataObject, contiguous: bool
@@ -139,6 +139,7 @@ def test_each_family_gives_the_same_bits_however_it_is_cut(
         assert whole.tobytes() == cut.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 @pytest.mark.parametrize(("family", "channels"), [("channels", 16), ("rows", 2)])
@@ -245,7 +246,7 @@ def check_rounded_once(y: Array, low: Array, high: Array) -> None:
     assert np.all(y <= greatest)
 
 
-@examples(8)
+@examples(6)
 @given(problems())
 def test_a_few_roundings(problem: Problem) -> None:
     check_rounding(problem, "direct")
@@ -274,7 +275,7 @@ def test_roundings_of_minimal_filtering(problem: Problem) -> None:
 # Long sums and usual layers. The root mean square of many errors is no matter of luck: it tells an
 # order that loses accuracy from one that does not.
 @pytest.mark.parametrize(("algorithm", "times"), [("direct", 2), ("auto", 4)])
-@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("into", "out", "kernel", "size", "stride"),
     [

@@ -83,6 +83,7 @@ def test_whole_numbers_are_computed_in_float32(dtype: str) -> None:
     np.testing.assert_array_equal(got, apply(volume.astype(np.float32), "trilinear", 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64, ">f4"])
 def test_other_floating_points_stay(dtype: Any) -> None:
     got = apply(CUBE.astype(dtype), trilinear(2), 2)
