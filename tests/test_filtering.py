@@ -338,6 +338,22 @@ def test_bound_filters_serve_every_size() -> None:
     assert any(pair and pair[0] != pair[1] and pair[::-1] in found for pair in found)
 
 
+def test_bound_filters_serve_neighbouring_sizes() -> None:
+    """Outputs of two phases, four and five or three and four: tiles of two and three change places."""
+    strides = (2, 1, 1)
+    w = integers(np.random.default_rng(0), (4, 3, 3, 64, 64), np.float32)
+    up = convt.ConvTranspose3D(w, strides)
+    found = []
+    for size in (5, 4, 5):
+        x = integers(np.random.default_rng(size), (8, size, 8, 8, 64), np.float32)
+        shape = (8, 2 * size - 1, 8, 8, 64)
+        filtered = convt.explain(x, w, shape, strides).plan.filtered
+        assert filtered
+        found.append(filtered.kinds[0])
+        assert_identical(up(x, shape), reference.conv3d_transpose(x, w, shape, strides))
+    assert found[0] == found[1][::-1] != found[1]
+
+
 @pytest.mark.parametrize("algorithm", ["auto", pytest.param("fast", marks=slow)])
 def test_bound_and_given_filters_give_the_same_bits(algorithm: str) -> None:
     problem = box_problem((9, 10, 11), (3, 3, 3), (1, 1, 1), in_channels=64, out_channels=64)
