@@ -102,7 +102,9 @@ def choose(
     if family != "filtering" and (not finite or unfit or cost > direct.cost):
         return direct.choice
     limit = (
-        "; largest and mean error at most 4 times the direct sum's" if algorithm == "auto" else ""
+        "; largest and mean error at most 4 times the direct sum's on even data"
+        if algorithm == "auto"
+        else ""
     )
     reason = (
         f"minimal filtering: {found.products:.3g} of {products(spec):.3g} multiplications, about "
