@@ -68,8 +68,8 @@ def test_explain_stays_a_function_when_its_module_is_loaded() -> None:
 
 
 def test_other_names_are_errors() -> None:
-    with pytest.raises(AttributeError, match="module 'convt' has no attribute 'conv3d'"):
-        convt.conv3d  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'convt' has no attribute 'conv2d'"):
+        convt.conv2d  # noqa: B018
 
 
 def test_the_version_is_the_distribution_s() -> None:

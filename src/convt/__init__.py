@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from convt.algorithm import get_algorithm, set_algorithm
 from convt.api import conv3d_transpose
 from convt.bound import ConvTranspose3D
+from convt.gradient import conv3d, conv3d_transpose_filter_gradient, conv3d_transpose_vjp
 from convt.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ConvTranspose3D",
     "__version__",
+    "conv3d",
     "conv3d_transpose",
+    "conv3d_transpose_filter_gradient",
+    "conv3d_transpose_vjp",
     "explain",
     "get_algorithm",
     "get_num_threads",

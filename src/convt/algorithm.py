@@ -3,8 +3,9 @@
 "auto" uses minimal filtering where it is faster and its rounding error is bounded: the largest and the root
 mean square error over a result are at most four times those of the direct float32 sum, as
 ``tests/test_accuracy.py`` measures: case by case on data of even size, on average over many cases where
-sizes range widely. (A small output beside a large one can lose more: errors are shared within a tile.) "direct" never uses it. "fast" uses it where it is faster, with larger tiles too, whose
-error has no stated bound.
+sizes range widely. (A small output beside a large one can lose more: errors are shared within a tile.)
+"direct" never uses it. "fast" uses it where it is faster, with larger tiles too, whose error has no stated
+bound.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from convt import jit, reference, run, target
 from convt.algorithm import parse_algorithm
+from convt.arrays import adapter
 from convt.family import Access
 from convt.plan import Plan, make_plan
 from convt.spec import Spec, make_spec
@@ -120,7 +121,13 @@ def conv3d_transpose(
         ...
     ValueError: ...
     """
-    del name
+    served = adapter("conv3d_transpose", input=input, filters=filters, bias=bias, out=out)
+    if served is not None:
+        theirs: Array = served.conv3d_transpose(
+            input, filters, output_shape, strides, padding, data_format, dilations, name,
+            bias=bias, groups=groups, out=out, threads=threads, algorithm=algorithm,
+        )  # fmt: skip
+        return theirs
     x, w = np.asarray(input), np.asarray(filters)
     b = None if bias is None else np.asarray(bias)
     spec = make_spec(

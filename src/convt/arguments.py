@@ -26,6 +26,7 @@ LAYOUTS = {
     "NCDHW": "[batch, channels, depth, height, width]",
 }
 FILTERS_LAYOUT = "[depth, height, width, out_channels, in_channels / groups]"
+CONVOLUTION_FILTERS_LAYOUT = "[depth, height, width, in_channels / groups, out_channels]"
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _NATIVE: dict[np.dtype[Any], np.dtype[Any]] = {

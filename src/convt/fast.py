@@ -2,8 +2,8 @@
 
 Pure. Automatic transforms are those whose rounding error is bounded: in float32 the largest and the root
 mean square error over a result are at most four times the direct sum's, measured by
-``tests/test_accuracy.py`` case by case on data of even size, on average where sizes range widely. Larger tiles save more products and lose
-more accuracy; they are used only where speed is asked for by name.
+``tests/test_accuracy.py`` case by case on data of even size, on average where sizes range widely. Larger
+tiles save more products and lose more accuracy; they are used only where speed is asked for by name.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+"""Whose arrays a call was given: NumPy's, or those of a framework whose adapter then takes the call.
+
+Adapters are modules of this package that are imported when an array of their framework is met, never
+before: an array of a framework is known by the module that its class comes from.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+__all__ = ["adapter"]
+
+# The framework that a class comes from, by its module's first name, and the adapter for it.
+_ADAPTERS = {
+    "torch": "convt.torch",
+    "jax": "convt.jax",
+    "jaxlib": "convt.jax",
+    "tensorflow": "convt.tensorflow",
+    "keras": "convt.keras",
+    "dask": "convt.dask",
+}
+
+
+def adapter(function: str, **arrays: Any) -> Any:
+    """The adapter that serves `arrays`, by the names of the arguments; None where NumPy does.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are of different frameworks. A Dask array goes with NumPy's.
+    """
+    kinds = {name: _adapter(array.__class__) for name, array in arrays.items() if array is not None}
+    found = set(kinds.values())
+    if found == {None}:
+        return None
+    if len(found) > 1 and found != {None, "convt.dask"}:
+        text = ", ".join(f"{name} is a {_show(arrays[name])}" for name in kinds)
+        raise TypeError(f"{function} takes arrays of one kind, but {text}: convert to one of them")
+    return importlib.import_module(next(name for name in found if name is not None))
+
+
+@lru_cache(maxsize=256)
+def _adapter(kind: Any) -> str | None:
+    if issubclass(kind, (np.ndarray, np.generic, list, tuple)):
+        return None
+    for base in kind.__mro__:  # a framework's class, or a user's made from one
+        name = _ADAPTERS.get(base.__module__.partition(".")[0])
+        if name is not None:
+            return name
+    return None
+
+
+def _show(array: Any) -> str:
+    return f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
