@@ -22,7 +22,7 @@ from convt.plan import Plan, make_plan
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
 
-__all__ = ["check_out", "choose_plan", "compiled", "conv3d_transpose"]
+__all__ = ["check_out", "choose_plan", "compiled", "compute", "conv3d_transpose"]
 
 Array = npt.NDArray[Any]
 _PACKED_AT_ONCE = 40 << 20  # bytes of packed filters that one pass may hold
@@ -157,11 +157,11 @@ def conv3d_transpose(
             bias=b, groups=spec.groups,
         )  # fmt: skip
         return y
-    _compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
+    compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
     return y
 
 
-def _compute(
+def compute(
     spec: Spec,
     arrays: tuple[Array, Array, Array | None, Array],
     access: Access,
@@ -181,7 +181,7 @@ def _compute(
         place = y[..., part] if spec.data_format == "NDHWC" else y[:, part]
         filters, bias = w[:, :, :, part], None if b is None else b[part]
         access = Access.of(some, x, filters, place)
-        _compute(some, (x, filters, bias, place), access, threads, algorithm)
+        compute(some, (x, filters, bias, place), access, threads, algorithm)
 
 
 def choose_plan(

@@ -104,14 +104,14 @@ class Cutter:
     def _reads(self, region: Region) -> list[int]:
         """Inputs that a region reads on each axis."""
         return [
-            min(axis.input, (length + (axis.kernel - 1) * axis.dilation) // axis.stride + 1)
+            min(axis.input, (axis.step * (length - 1) + axis.reach) // axis.pitch + 1)
             for axis, length in zip(self.axes, region.size, strict=True)
         ]
 
     def _pixels(self, region: Region) -> int:
         """Pixels of one phase."""
-        sizes = zip(region.size, self.spec.strides, strict=True)
-        return region.batch * prod(max(length // stride, 1) for length, stride in sizes)
+        sizes = zip(region.size, self.axes, strict=True)
+        return region.batch * prod(max(length // axis.pitch, 1) for length, axis in sizes)
 
     def _halved(self, region: Region, *, spare: bool) -> Region | None:
         """`region` halved on its outermost axis; with `spare`, not below enough pixels a phase."""

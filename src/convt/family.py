@@ -232,7 +232,7 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
     code = CODES[spec.dtype.name]
     wide = Element(code).wide
     kernel, stride, dilation = spec.kernel[2], spec.strides[2], spec.dilations[2]
-    columns = -(-spec.output_size[2] // stride)
+    columns = -(-spec.output_size[2] // (1 if spec.forward else stride))
     reach = (kernel - 1) * dilation // stride + 1
     if kernel > _ROW_TAPS or stride > _ROW_STRIDE or reach > max(columns, _ROW_TAPS):
         return None
@@ -251,6 +251,7 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
         stride=stride,
         dilation=dilation,
         pad=spec.pad_before[2] % stride,
+        forward=spec.forward,
         source=Element(code, access.input_swapped),
         result=wide if unpacks else Element(code),
         destination=Element(code) if unpacks else None,
@@ -264,7 +265,7 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
 
 def _row_tile(shape: Rows, registers: int, channels: int, vectors: int) -> tuple[int, int]:
     """Output channels, and vectors of a phase, in a tile: the fewest loads and padded vectors a product."""
-    shared = len({tap.shift for tap in shape.taps}) / shape.kernel  # inputs loaded, a tap
+    shared = _loads(shape) / shape.kernel  # inputs loaded, a tap
 
     def waste(tile: tuple[int, int]) -> tuple[float, int]:
         block, width = tile
@@ -277,24 +278,32 @@ def _row_tile(shape: Rows, registers: int, channels: int, vectors: int) -> tuple
         (block, width)
         for block in range(1, min(channels, 4) + 1)
         for width in range(1, min(vectors, 8) + 1)
-        if shape.stride * block * width + width <= room
+        if shape.phases * block * width + width <= room
     ]
     return min(tiles, key=waste, default=(1, 1))
+
+
+def _loads(kernel: Rows) -> int:
+    """Vectors of one input channel that a tile of rows loads, for each vector of a phase."""
+    return len({(tap.part, tap.shift) for tap in kernel.taps})
 
 
 def _rows_cost(spec: Spec, kernel: Rows) -> float:
     depth, height, _ = axes(spec)
     in_channels = spec.in_channels // spec.groups
     channels = spec.out_channels // spec.groups
-    columns = -(-spec.output_size[2] // spec.strides[2])
+    columns = -(-spec.output_size[2] // kernel.phases)
     tiles = -(-columns // kernel.columns)
     vectors = tiles * kernel.vectors
     lines = spec.batch * depth.hits * height.hits * spec.groups
     sums = lines * in_channels * channels * spec.kernel[2] * vectors
     # A vector of input is loaded once a shift, a filter once a tile.
     blocks = -(-channels // kernel.channels)
-    shifts = len({tap.shift for tap in kernel.taps})
-    loads = lines * in_channels * (blocks * shifts * vectors + channels * spec.kernel[2] * tiles)
+    loads = (
+        lines
+        * in_channels
+        * (blocks * _loads(kernel) * vectors + channels * spec.kernel[2] * tiles)
+    )
     return max(sums, loads) + lines * blocks * tiles * _RUN_COST + _slabs(spec, kernel)
 
 

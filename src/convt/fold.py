@@ -20,7 +20,7 @@ def fold(spec: Spec) -> Spec:
 
     Both its filters and its output are C-order reshapes of those of `spec`.
     """
-    if spec.data_format != "NDHWC" or spec.groups != 1:
+    if spec.data_format != "NDHWC" or spec.groups != 1 or spec.forward:
         return spec
     kernel, strides, dilations = list(spec.kernel), list(spec.strides), list(spec.dilations)
     output, channels = list(spec.output_size), spec.out_channels

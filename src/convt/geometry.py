@@ -1,11 +1,15 @@
 """One axis at a time: which taps reach which outputs.
 
-Plain integers only; no array is touched here. On one axis the operation is
+Plain integers only; no array is touched here. On one axis the transposed convolution is
 ``out = stride * in + dilation * tap - pad_before``. Outputs whose ``out + pad_before`` leaves the same
 residue modulo the stride form a *phase*. With ``out + pad_before = stride * m + residue``, a tap of the
 phase reads the input at ``m - shift``, so a phase is a dense correlation of its few taps. Where the input
 ends, fewer taps hit: a *segment* is a run of outputs of one phase that the same taps reach, and a kernel
 that walks segments multiplies by no padding at all.
+
+The convolution, its adjoint, is ``in = stride * out + dilation * tap - pad_before``. It has one phase, in
+which ``m`` is the output and a tap reads the input at ``stride * m - shift``. Both are covered by two
+numbers: from one output of a phase to the next are `pitch` outputs and `step` inputs.
 """
 
 from __future__ import annotations
@@ -25,12 +29,12 @@ class Tap:
     """One kernel position, as a phase sees it."""
 
     index: int  # position in the kernel
-    shift: int  # the tap reads the input at m - shift
+    shift: int  # the tap reads the input at step * m - shift
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Phase:
-    """The outputs ``stride * m + residue - pad_before``, and the taps that reach them."""
+    """The outputs ``pitch * m + residue - lead``, and the taps that reach them."""
 
     residue: int
     taps: tuple[Tap, ...]
@@ -38,11 +42,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Outputs ``out_first + stride * j`` for j in range(count), all reached by the same taps."""
+    """Outputs ``out_first + pitch * j`` for j in range(count), all reached by the same taps."""
 
     out_first: int
     count: int
-    in_first: int  # m of the first output: a tap reads the input at in_first + j - shift
+    in_first: int  # a tap reads the input at in_first + step * j - shift
     phase: Phase
     tap_first: int  # the taps that reach it are the phase's from this one
     tap_end: int  # to one before this
@@ -63,6 +67,27 @@ class Axis:
     stride: int
     dilation: int
     pad_before: int
+    forward: bool = False  # the convolution instead of the transposed one
+
+    @property
+    def reach(self) -> int:
+        """From the first tap to the last."""
+        return (self.kernel - 1) * self.dilation
+
+    @property
+    def pitch(self) -> int:
+        """Outputs from one of a phase to the next."""
+        return 1 if self.forward else self.stride
+
+    @property
+    def step(self) -> int:
+        """Inputs from those of one output of a phase to those of the next."""
+        return self.stride if self.forward else 1
+
+    @property
+    def lead(self) -> int:
+        """Outputs that the padding takes away before the first."""
+        return 0 if self.forward else self.pad_before
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -75,27 +100,28 @@ class Axis:
 
     def _cut(self, phase: Phase, start: int, stop: int) -> list[Segment]:
         low, high = self._positions(phase, start, stop)
-        edges = {low, high}
+        edges, step = {low, high}, self.step
         for tap in phase.taps:
-            edges.update(m for m in (tap.shift, tap.shift + self.input) if low < m < high)
+            ends = (-(-tap.shift // step), -((-tap.shift - self.input) // step))
+            edges.update(m for m in ends if low < m < high)
         marks = sorted(edges) if low < high else []
         shifts = [tap.shift for tap in phase.taps]  # ascending, as the taps are
         return [
             Segment(
-                out_first=self.stride * m + phase.residue - self.pad_before,
+                out_first=self.pitch * m + phase.residue - self.lead,
                 count=end - m,
-                in_first=m,
+                in_first=step * m,
                 phase=phase,
-                tap_first=bisect_right(shifts, m - self.input),
-                tap_end=bisect_right(shifts, m),
+                tap_first=bisect_right(shifts, step * m - self.input),
+                tap_end=bisect_right(shifts, step * m),
             )
             for m, end in pairwise(marks)
         ]
 
     def _positions(self, phase: Phase, start: int, stop: int) -> tuple[int, int]:
         """The range of m whose outputs lie from `start` to `stop`."""
-        first = phase.residue - self.pad_before
-        return -((first - start) // self.stride), -((first - stop) // self.stride)
+        first = phase.residue - self.lead
+        return -((first - start) // self.pitch), -((first - stop) // self.pitch)
 
     def input_range(self, start: int, stop: int) -> tuple[int, int]:
         """The inputs, from first to one past the last, that outputs `start` to `stop` read."""
@@ -103,7 +129,8 @@ class Axis:
         for phase in self.phases:
             low, high = self._positions(phase, start, stop)
             for tap in phase.taps:
-                begin, close = max(low - tap.shift, 0), min(high - tap.shift, self.input)
+                begin = max(self.step * low - tap.shift, 0)
+                close = min(self.step * (high - 1) - tap.shift + 1, self.input)
                 if begin < close:
                     first, end = min(first, begin), max(end, close)
         return min(first, end), end
@@ -116,6 +143,9 @@ class Axis:
 
 @lru_cache(maxsize=256)
 def _phases(axis: Axis) -> tuple[Phase, ...]:
+    if axis.forward:
+        reached = (Tap(i, axis.pad_before - axis.dilation * i) for i in range(axis.kernel))
+        return (Phase(0, tuple(sorted(reached, key=lambda tap: tap.shift))),) * bool(axis.output)
     # Residues count from that of output 0, so that a stride beyond the output costs nothing.
     first = axis.pad_before % axis.stride
     taps: list[list[Tap]] = [[] for _ in range(min(axis.stride, axis.output))]
@@ -133,7 +163,7 @@ def _phases(axis: Axis) -> tuple[Phase, ...]:
 def axes(spec: Spec) -> tuple[Axis, Axis, Axis]:
     """The depth, height and width axes of `spec`."""
     depth, height, width = (
-        Axis(*sizes)
+        Axis(*sizes, spec.forward)
         for sizes in zip(
             spec.input_size,
             spec.output_size,

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convt import reference
-from convt.api import conv3d_transpose
+from convt import reference, run
+from convt.algorithm import parse_algorithm
+from convt.api import check_out, compiled, compute, conv3d_transpose
 from convt.arrays import adapter
+from convt.family import Access
 from convt.spec import Spec, make_convolution_spec, make_gradient_spec
+from convt.threads import get_num_threads, parse_threads
 
 __all__ = [
     "conv3d",
@@ -288,15 +291,22 @@ def _convolve(
     algorithm: str | None,
 ) -> Array:
     """Compute a convolution; filters are ``[..., out_channels, in_channels / groups]``."""
+    count = get_num_threads() if threads is None else parse_threads(threads)
+    algorithm = parse_algorithm(algorithm)
+    if out is not None:
+        check_out(out, spec, {"input": x, "filters": w, "bias": b})
+    y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
+    if not y.size:
+        return y
+    if compiled():
+        compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
+        return y
     g = spec.groups
     # In the transposed layout, groups are of what the transposed convolution puts out.
     split = w.reshape(*spec.kernel, g, spec.out_channels // g, spec.in_channels // g)
     w = split.swapaxes(4, 5).reshape(*spec.kernel, spec.in_channels, spec.out_channels // g)
-    found = reference.input_gradient(
+    y[...] = reference.input_gradient(
         x, w, spec.output_size, spec.strides, spec.padding, spec.data_format, spec.dilations,
         bias=b, groups=g,
     )  # fmt: skip
-    if out is None:
-        return found
-    out[...] = found
-    return out
+    return y

@@ -106,7 +106,7 @@ def make_plan(
     blocks = _block_count(kernel, channels)
     tail = kernel.tail * (1 if isinstance(kernel, Rows) else kernel.lanes)
     group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
-    units, cut_blocks = (found.units, 1) if found else (computed.strides, blocks)
+    units, cut_blocks = (found.units, 1) if found else ([axis.pitch for axis in shape], blocks)
     region = Cutter(computed, target, shape, kernel, units, cut_blocks, threads, work).cut()
     if found:
         region = region._replace(blocks=blocks)
@@ -158,7 +158,7 @@ def _spread(kernel: Channels | Filtering | Rows) -> int:
     """Products that one input channel adds to an output in one run, at most."""
     if not isinstance(kernel, Rows):
         return 1
-    return max(sum(t.phase == phase for t in kernel.taps) for phase in range(kernel.stride)) or 1
+    return max(sum(t.phase == phase for t in kernel.taps) for phase in range(kernel.phases)) or 1
 
 
 def _pixel_block(kernel: Channels | Filtering | Rows) -> int:
@@ -184,6 +184,8 @@ def _workspace(
         in_channels = out_channels
     taps = prod(max((len(p.taps) for p in axis.phases), default=0) for axis in shape)
     inputs = prod(max((c.in_end - c.in_first for c in axis), default=0) for axis in pieces)
+    if isinstance(kernel, Rows):
+        inputs *= kernel.parts
     outputs = prod(max((c.stop - c.start for c in axis), default=0) for axis in pieces)
     item, runs = kernel.wide.bytes, 24 * -(-in_channels // run)
     listed = _pixel_block(kernel) + kernel.pixels if isinstance(kernel, Channels) else 0
@@ -210,7 +212,11 @@ def _workspace(
 
 
 def _row_chunk(chunk: Chunk, kernel: Rows, pad: int) -> Chunk:
-    """The same outputs, with the columns that whole tiles of rows load, beyond the input too."""
-    columns = -(-(chunk.stop - chunk.start) // kernel.stride)
-    first = chunk.start // kernel.stride + pad // kernel.stride - kernel.margin
+    """The same outputs, with the columns that whole tiles of rows load, beyond the input too.
+
+    Of a convolution, columns of each part of the input.
+    """
+    columns = -(-(chunk.stop - chunk.start) // kernel.phases)
+    before = -(pad // kernel.stride) if kernel.forward else pad // kernel.stride
+    first = chunk.start // kernel.phases + before - kernel.margin
     return chunk._replace(in_first=first, in_end=first + kernel.row_length(columns))

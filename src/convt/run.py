@@ -156,7 +156,8 @@ def _template(plan: Plan) -> Any:
         fields[f"in_{axis}"] = spec.input_size[number]
         fields[f"out_{axis}"] = spec.output_size[number]
         fields[f"kernel_{axis}"] = spec.kernel[number]
-        fields[f"stride_{axis}"] = spec.strides[number]
+        fields[f"pitch_{axis}"] = plan.axes[number].pitch
+        fields[f"step_{axis}"] = plan.axes[number].step
     record = _Record()
     for name, value in fields.items():
         record[slot(name)] = value

@@ -90,10 +90,8 @@ class _Box:
         place = b.at(self.scratch, fields["workspace_pixels"])
         x = self.x.at(b, n=self.task.batch[0], **{a: box[a]["in_first"] for a in "dhw"})
         y = self.y.at(b, n=self.task.batch[0], **{a: box[a]["out_first"] for a in "dhw"})
-        x_steps = [self.x.n, self.x.d, self.x.h, self.x.w]
-        y_steps = [self.y.n] + [
-            b.mul(getattr(self.y, axis), fields[f"stride_{axis}"]) for axis in "dhw"
-        ]
+        x_steps = [self.x.n, *(b.mul(getattr(self.x, a), fields[f"step_{a}"]) for a in "dhw")]
+        y_steps = [self.y.n, *(b.mul(getattr(self.y, a), fields[f"pitch_{a}"]) for a in "dhw")]
         index: list[Slot] = []
         rest = first
         for size in reversed(counts):

@@ -166,11 +166,13 @@ class _Driver:
         caller = self._caller("x", first)
         if self.family.source is None:
             return caller
+        if isinstance(self.family, Rows):
+            parts = self.family.parts
+            slab = self._slab("workspace_input", "in_first", "in_end", channels, parts)
+            self._pack_rows(caller, slab, channels, parts)
+            return slab
         slab = self._slab("workspace_input", "in_first", "in_end", channels)
-        if self.family.rows:
-            self._pack_rows(caller, slab, channels)
-        else:
-            self._exchange(caller, slab, "in_first", "in_end", channels, self.family.source, None)
+        self._exchange(caller, slab, "in_first", "in_end", channels, self.family.source, None)
         return slab
 
     def output(self) -> View:
@@ -204,13 +206,16 @@ class _Driver:
         base = self.b.at(self.fields.pointer(name), self.b.mul(channel, strides[-1]))
         return View(base, *strides)
 
-    def _slab(self, place: str, first: str, end: str, channels: Value) -> View:
-        """A dense array of the task's region in the workspace, indexed like the whole one."""
+    def _slab(self, place: str, first: str, end: str, channels: Value, parts: int = 1) -> View:
+        """A dense array of the task's region in the workspace, indexed like the whole one.
+
+        Of rows, each channel has as many as there are `parts`.
+        """
         b, chunks = self.b, self.task.chunks
         size = {axis: b.sub(chunks[axis][end], chunks[axis][first]) for axis in _SPATIAL}
         item = b.i64(self.family.wide.bytes)
         if self.family.rows:
-            w, c = item, b.mul(size["w"], item)
+            w, c = item, b.mul(size["w"], b.mul(item, b.i64(parts)))
             h = b.mul(c, channels)
         else:
             c, w = item, b.mul(channels, item)
@@ -263,14 +268,31 @@ class _Driver:
                 ],
             )
 
-    def _pack_rows(self, source: View, slab: View, channels: Value) -> None:
+    def _pack_rows(self, source: View, slab: View, channels: Value, parts: int) -> None:
         """Pack rows that reach beyond the input at both ends; what lies beyond is zero."""
+        b = self.b
+        if parts == 1:
+            self._pack_part(source, slab, channels, self.fields["in_w"])
+            return
+        chunk = self.task.chunks["w"]
+        row = b.mul(b.sub(chunk["in_end"], chunk["in_first"]), slab.w)
+        with b.loop(b.i64(0), b.i64(parts)) as part:
+            left = b.sub(self.fields["in_w"], part)
+            columns = b.sdiv(b.add(left, b.i64(parts - 1)), b.i64(parts))
+            every = source._replace(
+                base=b.at(source.base, b.mul(part, source.w)), w=b.mul(source.w, b.i64(parts))
+            )
+            here = slab._replace(base=b.at(slab.base, b.mul(part, row)))
+            self._pack_part(every, here, channels, columns)
+
+    def _pack_part(self, source: View, slab: View, channels: Value, columns: Value) -> None:
+        """Pack one part of every row, which has `columns` columns within the input."""
         b, chunks = self.b, self.task.chunks
         assert self.family.source is not None
         copy = emit_copy(b.module, self.target, self.family.source, self.family.wide)
         w0, w1 = chunks["w"]["in_first"], chunks["w"]["in_end"]
         low = b.minimum(b.maximum(w0, b.i64(0)), w1)
-        high = b.maximum(b.minimum(w1, self.fields["in_w"]), low)
+        high = b.maximum(b.minimum(w1, columns), low)
         bounds = [(chunks[a]["in_first"], chunks[a]["in_end"]) for a in ("d", "h")]
         with b.loop(*self.task.batch) as n, b.loop(*bounds[0]) as d, b.loop(*bounds[1]) as h:
             place = slab.at(b, n=n, d=d, h=h)

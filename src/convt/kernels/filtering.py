@@ -100,7 +100,7 @@ class _Part:
         count_points = prod(axis.points for axis in shape)
         firsts, counts = [self.task.batch[0]], [b.sub(self.task.batch[1], self.task.batch[0])]
         for axis, transform in zip("dhw", shape, strict=True):
-            step = b.mul(fields[f"stride_{axis}"], b.i64(transform.outputs))
+            step = b.mul(fields[f"pitch_{axis}"], b.i64(transform.outputs))
             chunk = self.task.chunks[axis]
             outputs = b.sub(chunk["out_end"], b.add(chunk["out_first"], phases[axis]["out_first"]))
             tiles = b.sdiv(b.add(outputs, b.sub(step, b.i64(1))), step)
@@ -229,7 +229,7 @@ class _Part:
         tile = self._tile(i)
         place, valid, steps = {"n": tile["n"]}, [], []
         for axis, transform in zip("dhw", shape, strict=True):
-            stride = fields[f"stride_{axis}"]
+            stride = fields[f"pitch_{axis}"]
             first = b.mul(b.mul(tile[axis], b.i64(transform.outputs)), stride)
             place[axis] = b.add(first, phases[axis]["out_first"])
             left = b.sub(self.task.chunks[axis]["out_end"], place[axis])

@@ -93,6 +93,7 @@ class WidthTap:
     index: int
     phase: int  # of the outputs stride * j + phase
     shift: int  # it reads the input at j + shift
+    part: int = 0  # of the inputs stride * j + part, where a convolution strides over them
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Rows:
     result: Element  # element type that tiles store: the caller's in place, `wide` in a slab
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
+    forward: bool = False  # a convolution: one phase of outputs, and parts of the input
 
     emitter: ClassVar[str] = "convt.kernels.rows"
     family: ClassVar[str] = "rows"
@@ -128,14 +130,28 @@ class Rows:
         return self.lanes * self.vectors
 
     @property
+    def phases(self) -> int:
+        """Phases of the outputs, which are interleaved on store."""
+        return 1 if self.forward else self.stride
+
+    @property
+    def parts(self) -> int:
+        """Parts of the input, which are taken apart when packed."""
+        return self.stride if self.forward else 1
+
+    @property
     def taps(self) -> tuple[WidthTap, ...]:
-        """The taps of the width, by shift."""
+        """The taps of the width, by part and shift."""
         found = []
         for index in range(self.kernel):
+            if self.forward:
+                shift, part = divmod(self.dilation * index - self.pad, self.stride)
+                found.append(WidthTap(index, 0, shift, part))
+                continue
             phase = (self.dilation * index - self.pad) % self.stride
             shift = (phase + self.pad - self.dilation * index) // self.stride
             found.append(WidthTap(index, phase, shift))
-        return tuple(sorted(found, key=lambda tap: (tap.shift, tap.phase)))
+        return tuple(sorted(found, key=lambda tap: (tap.part, tap.shift, tap.phase)))
 
     @property
     def margin(self) -> int:
@@ -153,6 +169,7 @@ class Rows:
         tail = f"t{self.tail}" if self.tail else ""
         tile = f"{self.channels}{tail}x{self.columns}_l{self.lanes}"
         width = f"k{self.kernel}s{self.stride}d{self.dilation}p{self.pad}"
+        width += "_forward" if self.forward else ""
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         moved = f"from_{self.source.name}_as_{self.result.name}{write}"

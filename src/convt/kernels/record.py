@@ -44,7 +44,8 @@ FIELDS: tuple[str, ...] = (
     *(f"in_{axis}" for axis in _AXES),
     *(f"out_{axis}" for axis in _AXES),
     *(f"kernel_{axis}" for axis in _AXES),
-    *(f"stride_{axis}" for axis in _AXES),
+    *(f"pitch_{axis}" for axis in _AXES),  # from one output of a phase to the next
+    *(f"step_{axis}" for axis in _AXES),  # and from its inputs to those of the next
     *(f"chunks_{axis}" for axis in _AXES),  # addresses of the tables of each axis
     *(f"segments_{axis}" for axis in _AXES),
     *(f"taps_{axis}" for axis in _AXES),

@@ -4,7 +4,9 @@ A tile is a stretch of one output row: vectors of consecutive columns, for every
 few output channels, kept in registers. Each vector of input is loaded once a tap row and input channel and
 meets the broadcast filters of every phase that it reaches; on store the phases are interleaved by
 shuffles. Input rows are packed first, ``[depth][height][channel][width]``, with zeros where a row's lanes
-reach beyond the input; since 0 * Inf is no 0, this family asks for finite filters. The filters are packed
+reach beyond the input; since 0 * Inf is no 0, this family asks for finite filters. For a convolution, which
+strides over its input, packing takes each row apart by the remainder of the column: a part lies after the
+other, and outputs read all of them. The filters are packed
 as ``[block][depth tap][height tap][input channel][width tap][lane]``, a lane here being one output channel
 of the block.
 """
@@ -63,10 +65,10 @@ class _Rows:
                     {"n": n, "w": task.chunks["w"]["in_first"]},
                     {"n": n, "w": task.chunks["w"]["out_first"]},
                 )
-                for axis, step in zip("dh", (i, j), strict=True):
-                    x[axis] = b.add(box[axis]["in_first"], step)
-                    stride = self.fields[f"stride_{axis}"]
-                    y[axis] = b.add(box[axis]["out_first"], b.mul(step, stride))
+                for axis, place in zip("dh", (i, j), strict=True):
+                    step, pitch = self.fields[f"step_{axis}"], self.fields[f"pitch_{axis}"]
+                    x[axis] = b.add(box[axis]["in_first"], b.mul(place, step))
+                    y[axis] = b.add(box[axis]["out_first"], b.mul(place, pitch))
                 self._row(runs, self.x.at(b, **x), self.y.at(b, **y))
 
     def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
@@ -122,7 +124,7 @@ def _emit_row(module: ir.Module, target: Target, kernel: Rows, channels: int) ->
     made = function(module, name, _ARGUMENTS)
     b = Builder(made, fma=target.fma)
     columns = made.args[6]
-    step = kernel.columns * kernel.stride
+    step = kernel.columns * kernel.phases
     with b.loop(b.i64(0), columns, step) as first:
         for phases in phase_groups(kernel, channels, target.registers):
             _Tile(b, kernel, target.half, channels, phases, made.args, first).emit()
@@ -134,7 +136,7 @@ def phase_groups(kernel: Rows, channels: int, registers: int) -> list[range]:
     """The phases, in groups whose sums fit the registers together."""
     room = max((registers - 1 - kernel.vectors) // (channels * kernel.vectors), 1)
     return [
-        range(first, min(first + room, kernel.stride)) for first in range(0, kernel.stride, room)
+        range(first, min(first + room, kernel.phases)) for first in range(0, kernel.phases, room)
     ]
 
 
@@ -157,7 +159,8 @@ class _Tile:
         self.runs = Runs(*runs)
         size = kernel.wide.bytes
         self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
-        self.x = b.at(x, b.mul(b.sdiv(first, b.i64(kernel.stride)), b.i64(size)))
+        self.x = b.at(x, b.mul(b.sdiv(first, b.i64(kernel.phases)), b.i64(size)))
+        self.x_part = b.sdiv(self.x_channel, b.i64(kernel.parts))
         self.y = b.at(y, b.mul(first, b.i64(kernel.result.bytes)))
         self.left = b.sub(columns, first)  # outputs from this tile's first on
         self.sums = {
@@ -189,12 +192,13 @@ class _Tile:
         b, kernel, size = self.b, self.kernel, self.kernel.wide.bytes
         taps = [t for t in kernel.taps if t.phase in self.phases]
         parts = {key: total.get() for key, total in self.sums.items()}
-        for shift in sorted({t.shift for t in taps}):
+        for part, shift in sorted({(t.part, t.shift) for t in taps}):
             place = [
                 (kernel.margin + shift + v * kernel.lanes) * size for v in range(kernel.vectors)
             ]
-            values = [b.load(b.at(x, b.i64(p)), align=size, typ=self.kind) for p in place]
-            for column in (t for t in taps if t.shift == shift):
+            row = b.at(x, b.mul(b.i64(part), self.x_part)) if part else x
+            values = [b.load(b.at(row, b.i64(p)), align=size, typ=self.kind) for p in place]
+            for column in (t for t in taps if (t.part, t.shift) == (part, shift)):
                 for channel in range(self.channels):
                     offset = (column.index * self.channels + channel) * size
                     weight = b.load(
@@ -221,7 +225,7 @@ class _Tile:
         """Interleave the phases and store; of the row's last tile only what lies in the row."""
         b, kernel = self.b, self.kernel
         y = b.at(self.y, b.mul(b.i64(channel), self.y_channel))
-        if len(self.phases) < kernel.stride:
+        if len(self.phases) < kernel.phases:
             self._scatter(y, channel)
             return
         vectors = []
@@ -231,7 +235,7 @@ class _Tile:
                 narrow(b, kernel.result, vector, kernel.lanes, half=self.half)
                 for vector in interleave(b, phases)
             ]
-        whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.stride))
+        whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.phases))
         places = [
             b.at(y, b.i64(i * kernel.lanes * kernel.result.bytes)) for i in range(len(vectors))
         ]
@@ -251,7 +255,7 @@ class _Tile:
             for v in range(kernel.vectors):
                 b.store(self.sums[phase, channel, v].get(), buffer)
                 with b.loop(b.i64(0), b.i64(kernel.lanes)) as lane:
-                    column = b.mul(b.add(lane, b.i64(v * kernel.lanes)), b.i64(kernel.stride))
+                    column = b.mul(b.add(lane, b.i64(v * kernel.lanes)), b.i64(kernel.phases))
                     column = b.add(column, b.i64(phase))
                     with b.if_then(b.icmp_signed("<", column, self.left)):
                         value = b.load(
