@@ -334,7 +334,7 @@ def test_the_plan_explained_is_the_plan_that_runs(
     x: npt.NDArray[Any], w: npt.NDArray[Any], rest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(run, "pack_filters", lambda *_: None)
+    monkeypatch.setattr(run, "pack_filters", lambda *_, **__: None)
     monkeypatch.setattr(run, "execute", lambda plan, *_: ran.append(plan))
     arguments = {"output_shape": None, "strides": 2} | rest
     convt.conv3d_transpose(x, w, **arguments)

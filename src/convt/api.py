@@ -173,7 +173,7 @@ def compute(
     plan = choose_plan(spec, access, threads, lambda: bool(np.isfinite(w).all()), algorithm)
     channels = spec.out_channels
     if plan.packed_bytes <= _PACKED_AT_ONCE or spec.groups > 1 or channels == 1:
-        run.execute(plan, x, run.pack_filters(plan, w, threads), b, y)
+        run.execute(plan, x, run.pack_filters(plan, w, threads, once=True), b, y)
         return
     half = min(-(-channels // 2 // _LANES) * _LANES, channels - 1)
     for part in (slice(0, half), slice(half, channels)):

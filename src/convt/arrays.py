@@ -33,6 +33,8 @@ def adapter(function: str, **arrays: Any) -> Any:
     TypeError
         If the arrays are of different frameworks. A Dask array goes with NumPy's.
     """
+    if all(array is None or array.__class__ is np.ndarray for array in arrays.values()):
+        return None
     kinds = {name: _adapter(array.__class__) for name, array in arrays.items() if array is not None}
     found = set(kinds.values())
     if found == {None}:

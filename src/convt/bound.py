@@ -6,7 +6,7 @@ input's shape and strides, so a call in a loop finds everything ready.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from convt.arguments import (
     parse_data_format,
     parse_dtype,
     parse_integer,
+    parse_output_shape,
     parse_padding,
     parse_per_axis,
     parse_shape,
@@ -33,6 +34,16 @@ __all__ = ["ConvTranspose3D"]
 
 Array = npt.NDArray[Any]
 _REMEMBERED = 256  # calls of different shapes whose plans are kept
+_NOTHING = Block(np.empty(0, np.uint8), 0)
+
+
+class _Ready(NamedTuple):
+    """What calls with inputs of one shape and layout share."""
+
+    spec: Spec
+    shape: tuple[int, ...]  # of the output
+    plan: Plan | None  # None: by the definition
+    packed: Block
 
 
 class ConvTranspose3D:
@@ -112,30 +123,25 @@ class ConvTranspose3D:
         """Compute the transposed convolution of `input`; parameters as for `convt.conv3d_transpose`."""
         x = np.asarray(input)
         count = self._threads or get_num_threads() if threads is None else parse_threads(threads)
-        shape = None if output_shape is None else tuple(output_shape)
+        shape = parse_output_shape(output_shape, self._data_format)
         algorithm = self._algorithm or get_algorithm()
         key = (x.shape, x.strides, x.dtype, shape, count, algorithm)
         ready = self._ready.get(key) if out is None else None
         if ready is None:
-            ready = self._prepare(x, output_shape, out, count, algorithm)
+            ready = self._prepare(x, shape, out, count, algorithm)
             if out is None:
                 if len(self._ready) >= _REMEMBERED:
                     self._ready.clear()
                 self._ready[key] = ready
-        spec, plan = ready
-        y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
-        if plan is None:
-            y[...] = reference.conv3d_transpose(
-                x, self._filters, spec.output_shape, spec.strides, spec.padding, spec.data_format,
-                spec.dilations, bias=self._bias, groups=spec.groups,
-            )  # fmt: skip
-            return y
-        run.execute(plan, x, self._packed(plan, count), self._bias, y)
+        y = run.empty_output(ready.shape, self._filters.dtype) if out is None else out
+        if ready.plan is None:
+            return self._define(ready.spec, x, y)
+        run.execute(ready.plan, x, ready.packed, self._bias, y)
         return y
 
     def _prepare(
         self, x: Array, output_shape: Any, out: Array | None, threads: int, algorithm: str
-    ) -> tuple[Spec, Plan | None]:
+    ) -> _Ready:
         spec = make_spec(
             input_shape=x.shape,
             input_dtype=x.dtype,
@@ -153,10 +159,11 @@ class ConvTranspose3D:
         if out is not None:
             check_out(out, spec, {"input": x})
         if not compiled():
-            return spec, None
+            return _Ready(spec, spec.output_shape, None, _NOTHING)
         access = Access.of(spec, x, self._filters, out)
         finite = self._finite
-        return spec, choose_plan(spec, access, threads, lambda: finite, algorithm, bound=True)
+        plan = choose_plan(spec, access, threads, lambda: finite, algorithm, bound=True)
+        return _Ready(spec, spec.output_shape, plan, self._packed(plan, threads))
 
     def _packed(self, plan: Plan, threads: int) -> Block:
         """The filters in the order of the plan's kernel, packed once."""
@@ -167,8 +174,16 @@ class ConvTranspose3D:
             packed = self._orders[key] = run.pack_filters(plan, self._filters, threads)
         return packed
 
+    def _define(self, spec: Spec, x: Array, y: Array) -> Array:
+        """Fill `y` by the definition, where no code can be generated."""
+        y[...] = reference.conv3d_transpose(
+            x, self._filters, spec.output_shape, spec.strides, spec.padding, spec.data_format,
+            spec.dilations, bias=self._bias, groups=spec.groups,
+        )  # fmt: skip
+        return y
+
     def _forget(self) -> None:
-        self._ready: dict[Any, tuple[Spec, Plan | None]] = {}
+        self._ready: dict[Any, _Ready] = {}
         self._orders: dict[Any, Block] = {}
 
     def __getstate__(self) -> dict[str, Any]:

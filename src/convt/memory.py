@@ -9,6 +9,7 @@ reference count, so nothing is kept where there is none to ask.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -19,7 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNED_FROM", "ALIGNMENT", "Block", "address", "aligned", "empty_output", "workspace"]
+__all__ = [
+    "ALIGNED_FROM",
+    "ALIGNMENT",
+    "Block",
+    "address",
+    "aligned",
+    "empty_output",
+    "recycled",
+    "workspace",
+]
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 ALIGNED_FROM = 1 << 20  # bytes from which a new output starts on a cache line, and may be kept
@@ -28,6 +38,7 @@ _WASTE = 1.25  # a kept block may be so many times as large as asked for
 _WORKSPACE = 16 << 20  # bytes of workspace that a thread keeps from call to call
 
 Array = npt.NDArray[Any]
+_Byte: Any = ctypes.c_char
 
 
 class Block(NamedTuple):
@@ -39,7 +50,10 @@ class Block(NamedTuple):
 
 def address(array: Array) -> int:
     """Where the first element of `array` is."""
-    return int(array.ctypes.data)
+    try:  # a third of the time, but for dense arrays that may be written to alone
+        return ctypes.addressof(_Byte.from_buffer(array))
+    except (TypeError, ValueError):
+        return int(array.ctypes.data)
 
 
 def aligned(size: int) -> Block:
@@ -48,6 +62,14 @@ def aligned(size: int) -> Block:
     place = address(whole)
     start = -place % ALIGNMENT
     return Block(whole[start : start + size], place + start)
+
+
+def recycled(size: int) -> Block:
+    """A block of `size` bytes for one call; a large one may be kept for the next."""
+    if size < ALIGNED_FROM:
+        return aligned(size)
+    array = _outputs.take(size)
+    return Block(array, address(array))
 
 
 def empty_output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from struct import Struct
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from convt import jit
 from convt.kernels.keys import Filtering
 from convt.kernels.record import FIELDS, WORKSPACE, slot
-from convt.memory import Block, address, aligned, empty_output, workspace
+from convt.memory import Block, address, aligned, empty_output, recycled, workspace
 from convt.plan import Plan
 from convt.threads import share
 
@@ -27,33 +28,27 @@ Array = npt.NDArray[Any]
 _PACK_ALONE = 1 << 15  # elements up to which one thread packs filters
 
 
-def pack_filters(plan: Plan, filters: Array, threads: int) -> Block:
-    """Reorder and widen `filters` as the plan's kernel reads them."""
-    packed = aligned(plan.packed_bytes)
+def pack_filters(plan: Plan, filters: Array, threads: int, *, once: bool = False) -> Block:
+    """Reorder and widen `filters` as the plan's kernel reads them; `once`: for a single call."""
+    call = _call(plan)
+    packed = recycled(call.packed_bytes) if once else aligned(call.packed_bytes)
     if not plan.packed_filters:
         return packed
-    spec = plan.computed
-    filters = filters.reshape(spec.filters_shape)
-    record = _record(plan)
-    record[_TASKS] = spec.groups * plan.blocks * spec.kernel[0]
+    filters = filters.reshape(call.filters_shape)
+    record = _Record.from_buffer_copy(call.template)
+    record[_TASKS] = call.pack_tasks
     record[_FILTERS] = packed.address
-    record[_SOURCE : _SOURCE + 6] = (address(filters), *filters.strides)
-    function = _functions(plan)[0]
+    _SIX.pack_into(record, 8 * _SOURCE, address(filters), *filters.strides)
     count = threads if plan.packed_filters > _PACK_ALONE else 1
-    share(lambda: function(record, None), count)
+    share(lambda: call.pack(record, None), count)
     if plan.transform and plan.filtered:
-        again = _record(plan)
+        again = _Record.from_buffer_copy(call.template)
         again[_TASKS] = len(plan.filtered.bases) * plan.blocks
         again[_FILTERS] = packed.address
-        again[_TRANSFORMED] = packed.address + _transformed(plan)
+        again[_TRANSFORMED] = packed.address + call.transformed
         transform = jit.load(plan.transform, plan.target)
         share(lambda: transform(again, None), count)
     return packed
-
-
-def _transformed(plan: Plan) -> int:
-    """Where the transformed filters begin among the packed ones, in bytes."""
-    return plan.packed_filters * plan.kernel.wide.bytes
 
 
 def execute(plan: Plan, input: Array, packed: Block, bias: Array | None, output: Array) -> None:
@@ -62,29 +57,26 @@ def execute(plan: Plan, input: Array, packed: Block, bias: Array | None, output:
         return
     if plan.computed is not plan.spec:
         output = output.reshape(plan.computed.output_shape)
-    lanes = _lanes(plan, bias)
-    record = _record(plan)
-    record[_X : _X + 4] = (address(input), packed.address, lanes.address, address(output))
-    record[_TRANSFORMED] = packed.address + _transformed(plan)
+    call = _call(plan)
+    lanes = call.no_bias if bias is None else _lanes(plan, bias)
     n, *rest = input.strides
     m, *more = output.strides
     if plan.spec.data_format == "NCDHW":
         rest, more = [*rest[1:], rest[0]], [*more[1:], more[0]]
-    record[_STRIDES : _STRIDES + 10] = (n, *rest, m, *more)
-    function = _functions(plan)[1]
-    room = sum(plan.workspace)
+    record = _Record.from_buffer_copy(call.template)
+    places = (address(input), packed.address, lanes.address, address(output))
+    _FOURTEEN.pack_into(record, 8 * _X, *places, n, *rest, m, *more)
+    record[_TRANSFORMED] = packed.address + call.transformed
 
     def work() -> None:
-        room_here = workspace(room)
-        function(record, room_here.address)
+        room = workspace(call.room)
+        call.compute(record, room.address)
 
-    share(work, min(plan.threads, plan.tasks))
+    share(work, call.threads)
 
 
-def _lanes(plan: Plan, bias: Array | None) -> Block:
-    """One bias value a lane, group by group; -0.0, which changes no sum, where there is none."""
-    if bias is None:
-        return _no_bias(plan.packed_lanes, plan.kernel.wide.bytes)
+def _lanes(plan: Plan, bias: Array) -> Block:
+    """One bias value a lane, group by group."""
     spec = plan.computed
     lanes = _minus_zeros(plan.packed_lanes, plan.kernel.wide.bytes)
     channels = spec.out_channels // spec.groups
@@ -95,6 +87,7 @@ def _lanes(plan: Plan, bias: Array | None) -> Block:
 
 
 def _minus_zeros(count: int, item: int) -> Block:
+    """-0.0 in every lane, which changes no sum."""
     values = aligned(count * item)
     values.array.view(np.float64 if item == 8 else np.float32).fill(-0.0)
     return values
@@ -104,24 +97,46 @@ _no_bias = lru_cache(maxsize=64)(_minus_zeros)
 
 
 # --- the record of a call -----------------------------------------------------------------------
-_TASKS, _X, _FILTERS, _TRANSFORMED, _STRIDES, _SOURCE = map(
-    slot, ("tasks", "x", "filters", "transformed", "x_n", "source")
+_TASKS, _X, _FILTERS, _TRANSFORMED, _SOURCE = map(
+    slot, ("tasks", "x", "filters", "transformed", "source")
 )
+_FOURTEEN = Struct("14q")  # four arrays, and the strides of two
+_SIX = Struct("6q")  # an array and its strides
 _Record = ctypes.c_int64 * len(FIELDS)
 
 
+class _Call(NamedTuple):
+    """What every call of a plan shares."""
+
+    pack: jit.Function
+    pack_tasks: int
+    filters_shape: tuple[int, ...]
+    packed_bytes: int
+    compute: jit.Function
+    template: Any  # the record, but for the arrays
+    room: int  # bytes of workspace of a thread
+    threads: int
+    transformed: int  # where transformed filters begin among the packed ones, in bytes
+    no_bias: Block
+
+
 @lru_cache(maxsize=512)
-def _functions(plan: Plan) -> tuple[jit.Function, jit.Function]:
-    """What packs the plan's filters, and what computes."""
-    return jit.load(plan.pack, plan.target), jit.load(plan.kernel, plan.target)
+def _call(plan: Plan) -> _Call:
+    spec = plan.computed
+    return _Call(
+        jit.load(plan.pack, plan.target),
+        spec.groups * plan.blocks * spec.kernel[0],
+        spec.filters_shape,
+        plan.packed_bytes,
+        jit.load(plan.kernel, plan.target),
+        _template(plan),
+        sum(plan.workspace),
+        min(plan.threads, plan.tasks),
+        plan.packed_filters * plan.kernel.wide.bytes,
+        _no_bias(plan.packed_lanes, plan.kernel.wide.bytes),
+    )
 
 
-def _record(plan: Plan) -> Any:
-    """A record of `plan` for one call."""
-    return _Record.from_buffer_copy(_template(plan))
-
-
-@lru_cache(maxsize=512)
 def _template(plan: Plan) -> Any:
     """The record of every call of `plan`, but for the arrays."""
     spec = plan.computed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
 
@@ -44,19 +45,24 @@ def get_num_threads() -> int:
     What `set_num_threads` chose, or the environment's ``CONVT_NUM_THREADS``, or the number of processors
     that this process may run on.
     """
-    if _chosen is not None:
-        return _chosen
-    named = os.environ.get("CONVT_NUM_THREADS")
-    if named:
-        try:
-            return parse_threads(int(named))
-        except ValueError:
-            raise ValueError(
-                f"CONVT_NUM_THREADS={named!r} must be an integer, at least 1"
-            ) from None
+    chosen = _chosen or _named()
+    if chosen:
+        return chosen
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _named() -> int | None:
+    """What the environment says, which is asked once."""
+    named = os.environ.get("CONVT_NUM_THREADS")
+    if not named:
+        return None
+    try:
+        return parse_threads(int(named))
+    except ValueError:
+        raise ValueError(f"CONVT_NUM_THREADS={named!r} must be an integer, at least 1") from None
 
 
 def parse_threads(count: Any) -> int:
