@@ -22,7 +22,7 @@ from convt.plan import Plan, make_plan
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
 
-__all__ = ["check_out", "choose_plan", "compiled", "compute", "conv3d_transpose"]
+__all__ = ["channel_parts", "check_out", "choose_plan", "compiled", "compute", "conv3d_transpose"]
 
 Array = npt.NDArray[Any]
 _PACKED_AT_ONCE = 40 << 20  # bytes of packed filters that one pass may hold
@@ -171,17 +171,25 @@ def compute(
     """Plan, pack and run; some output channels at a time where all packed filters would be large."""
     x, w, b, y = arrays
     plan = choose_plan(spec, access, threads, lambda: bool(np.isfinite(w).all()), algorithm)
-    channels = spec.out_channels
-    if plan.packed_bytes <= _PACKED_AT_ONCE or spec.groups > 1 or channels == 1:
+    parts = channel_parts(plan)
+    if len(parts) == 1:
         run.execute(plan, x, run.pack_filters(plan, w, threads, once=True), b, y)
         return
-    half = min(-(-channels // 2 // _LANES) * _LANES, channels - 1)
-    for part in (slice(0, half), slice(half, channels)):
+    for part in parts:
         some = replace(spec, out_channels=part.stop - part.start)
         place = y[..., part] if spec.data_format == "NDHWC" else y[:, part]
         filters, bias = w[:, :, :, part], None if b is None else b[part]
         access = Access.of(some, x, filters, place)
         compute(some, (x, filters, bias, place), access, threads, algorithm)
+
+
+def channel_parts(plan: Plan) -> tuple[slice, ...]:
+    """The output channels that passes of `plan` take at a time: all, or each half of them."""
+    channels = plan.spec.out_channels
+    if plan.packed_bytes <= _PACKED_AT_ONCE or plan.spec.groups > 1 or channels == 1:
+        return (slice(0, channels),)
+    half = min(-(-channels // 2 // _LANES) * _LANES, channels - 1)
+    return slice(0, half), slice(half, channels)
 
 
 def choose_plan(

@@ -6,7 +6,8 @@ Pure: no array is touched and nothing is compiled. Every choice of how to comput
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
@@ -18,7 +19,7 @@ from convt.kernels.keys import Channels, Element, Filtering, PackFilters, Rows, 
 from convt.spec import Spec
 from convt.target import Target
 
-__all__ = ["Access", "Chunk", "Plan", "make_plan"]
+__all__ = ["Access", "Chunk", "Plan", "make_plan", "reads", "restrict", "units"]
 
 _RUN = 256  # products of one tap in one chain of additions, at most; see kernels/sums.py
 _GROUP = 128  # products that chains of several taps may add up to: longer ones cost accuracy
@@ -106,7 +107,7 @@ def make_plan(
     blocks = _block_count(kernel, channels)
     tail = kernel.tail * (1 if isinstance(kernel, Rows) else kernel.lanes)
     group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
-    units, cut_blocks = (found.units, 1) if found else ([axis.pitch for axis in shape], blocks)
+    units, cut_blocks = (found.units, 1) if found else (tuple(axis.pitch for axis in shape), blocks)
     region = Cutter(computed, target, shape, kernel, units, cut_blocks, threads, work).cut()
     if found:
         region = region._replace(blocks=blocks)
@@ -144,6 +145,48 @@ def make_plan(
         threads=threads,
         products=work,
     )
+
+
+def restrict(plan: Plan, batch: int, ranges: Sequence[tuple[int, int]]) -> Plan:
+    """`plan` for a part of its outputs: some of its batch, and a range of each axis.
+
+    Coordinates stay those of the whole, and so do the kernel and the order of every sum: the part gets the
+    bits that the whole would have there. Ranges start at multiples of `units`; the plan is not folded.
+    """
+    pieces = []
+    for axis, whole, (start, stop) in zip(plan.axes, plan.chunks, ranges, strict=True):
+        cut = ((max(c.start, start), min(c.stop, stop)) for c in whole)
+        pieces.append([Chunk(a, b, *axis.input_range(a, b)) for a, b in cut if a < b])
+    if isinstance(plan.kernel, Rows):
+        pad = plan.computed.pad_before[2]
+        pieces[2] = [_row_chunk(chunk, plan.kernel, pad) for chunk in pieces[2]]
+    same = plan.computed is plan.spec
+    spec = replace(plan.spec, batch=batch)
+    computed = spec if same else replace(plan.computed, batch=batch)
+    return replace(plan, spec=spec, computed=computed, chunks=tuple(map(tuple, pieces)))
+
+
+def units(plan: Plan) -> tuple[int, ...]:
+    """Outputs of each axis that stay together in any part of the plan."""
+    return plan.filtered.units if plan.filtered else tuple(axis.pitch for axis in plan.axes)
+
+
+def reads(plan: Plan) -> list[tuple[int, int]]:
+    """The inputs of each axis, from first to one past the last, that the plan's tasks load."""
+    found = []
+    for number, (axis, unit, pieces) in enumerate(
+        zip(plan.axes, units(plan), plan.chunks, strict=True)
+    ):
+        first = min((c.in_first for c in pieces if c.in_first < c.in_end), default=0)
+        end = max((c.in_end for c in pieces if c.in_first < c.in_end), default=0)
+        if isinstance(plan.kernel, Rows) and number == 2:
+            first, end = first * plan.kernel.parts, end * plan.kernel.parts
+        elif plan.filtered and pieces:  # a tile loads what its outputs beyond the end would read
+            whole = replace(axis, output=axis.output + unit)
+            start, stop = pieces[0].start, -(-pieces[-1].stop // unit) * unit
+            first, end = whole.input_range(start, stop)
+        found.append((min(max(first, 0), axis.input), max(min(end, axis.input), 0)))
+    return [(min(first, end), end) for first, end in found]
 
 
 def _block_count(kernel: Channels | Filtering | Rows, channels: int) -> int:
