@@ -7,7 +7,7 @@ before: an array of a framework is known by the module that its class comes from
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
+import sys
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,22 @@ def adapter(function: str, **arrays: Any) -> Any:
     if len(found) > 1 and found != {None, "convt.dask"}:
         text = ", ".join(f"{name} is a {_show(arrays[name])}" for name in kinds)
         raise TypeError(f"{function} takes arrays of one kind, but {text}: convert to one of them")
-    return importlib.import_module(next(name for name in found if name is not None))
+    name = next(name for name in found if name is not None)
+    return sys.modules.get(name) or importlib.import_module(name)
 
 
-@lru_cache(maxsize=256)
+# PyTorch's compiler traces these functions: it goes through a dict, but not through a cache of functools,
+# nor through an import.
+_known: dict[Any, str | None] = {}
+
+
 def _adapter(kind: Any) -> str | None:
+    if kind not in _known:
+        _known[kind] = _find(kind)
+    return _known[kind]
+
+
+def _find(kind: Any) -> str | None:
     if issubclass(kind, (np.ndarray, np.generic, list, tuple)):
         return None
     for base in kind.__mro__:  # a framework's class, or a user's made from one
