@@ -43,7 +43,8 @@ def adapter(function: str, **arrays: Any) -> Any:
         text = ", ".join(f"{name} is a {_show(arrays[name])}" for name in kinds)
         raise TypeError(f"{function} takes arrays of one kind, but {text}: convert to one of them")
     name = next(name for name in found if name is not None)
-    return sys.modules.get(name) or importlib.import_module(name)
+    module = sys.modules.get(name)  # in part, while another thread imports it
+    return module if hasattr(module, function) else importlib.import_module(name)
 
 
 # PyTorch's compiler traces these functions: it goes through a dict, but not through a cache of functools,
