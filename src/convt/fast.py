@@ -54,23 +54,26 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
         return None
     choices = _ASKED if asked else _AUTOMATIC
     if 0 in spec.output_shape or not all(
-        _dense(phase, choices) for axis in shape for phase in axis.phases
+        _dense(phase, choices) for axis in shape for phase in axis.correlations
     ):
         return None
-    kinds = tuple(tuple(_kind(axis, phase, choices) for phase in axis.phases) for axis in shape)
+    kinds = tuple(_kinds(axis, choices) for axis in shape)
+    if not all(kinds):
+        return None
     found = [tuple(sorted(set(axis))) for axis in kinds]
     if all(m == 1 for axis in found for m, _ in axis):
         return None
-    kernel = Filtering(products, *found)
+    parts = spec.forward and any(len(axis) > 1 for axis in kinds)
+    kernel = Filtering(products, *found, accumulate=parts)
     packed = _padded(spec.out_channels, lanes)
     channels = _padded(spec.in_channels, lanes)
     points, bases, tiles = [], [0], []
     for phases in product(
-        *(zip(a.phases, k, strict=True) for a, k in zip(shape, kinds, strict=True))
+        *(zip(a.correlations, k, strict=True) for a, k in zip(shape, kinds, strict=True))
     ):
         points.append(prod(m + r - 1 for _, (m, r) in phases))
         counts = zip(shape, phases, strict=True)
-        tiles.append(spec.batch * prod(-(-_outputs(a, p) // m) for a, (p, (m, _)) in counts))
+        tiles.append(spec.batch * prod(-(-a.outputs(p) // m) for a, (p, (m, _)) in counts))
         bases.append(bases[-1] + points[-1] * spec.in_channels * packed)
     work = sum(p * t for p, t in zip(points, tiles, strict=True))
     most = max(points)
@@ -86,7 +89,7 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
         elements=bases[-1],
         points=most,
         tile_block=block,
-        units=tuple(s * lcm(*(m for m, _ in k)) for s, k in zip(spec.strides, kinds, strict=True)),
+        units=tuple(a.pitch * lcm(*(m for m, _ in k)) for a, k in zip(shape, kinds, strict=True)),
         products=work * spec.in_channels * spec.out_channels,
         cost=(work + _LOAD * loads) * each + work * (_TILE + _MOVE * (channels + packed) / lanes),
         filter_cost=3 * bases[-1] / lanes,
@@ -100,21 +103,31 @@ def _dense(phase: Phase, choices: dict[int, tuple[int, ...]]) -> bool:
     return len(shifts) in choices and steps <= {1}
 
 
-def _kind(axis: Axis, phase: Phase, choices: dict[int, tuple[int, ...]]) -> Kind:
-    """The transform that takes the fewest products over the axis; of equals, the smallest."""
-    taps = len(phase.taps)
-    outputs = _outputs(axis, phase)
+def _kinds(axis: Axis, choices: dict[int, tuple[int, ...]]) -> tuple[Kind, ...]:
+    """The transform of each phase; () where there is none.
 
+    Of those that take the fewest products over the axis, the smallest. Parts of an input add to the same
+    outputs, so their tiles have one size; a single tap then takes a product for each output of a tile.
+    """
+    taps = [len(phase.taps) for phase in axis.correlations]
+    if not axis.forward:
+        return tuple(
+            (_best(choices[r], [r], axis.outputs(phase)), r)
+            for r, phase in zip(taps, axis.correlations, strict=True)
+        )
+    dense = [set(choices[r]) for r in taps if r > 1]
+    tiles = sorted(set.intersection(*dense)) if dense else [1]
+    if not tiles:
+        return ()
+    m = _best(tuple(tiles), taps, axis.output)
+    return tuple((m, r) for r in taps)
+
+
+def _best(tiles: tuple[int, ...], taps: list[int], outputs: int) -> int:
     def products(m: int) -> int:
-        return -(-outputs // m) * transform(m, taps).points
+        return -(-outputs // m) * sum(transform(m, r).points for r in taps)
 
-    return min(choices[taps], key=products), taps
-
-
-def _outputs(axis: Axis, phase: Phase) -> int:
-    """Outputs of one phase."""
-    first = (phase.residue - axis.pad_before) % axis.stride
-    return max(-((first - axis.output) // axis.stride), 0)
+    return min(tiles, key=products)
 
 
 def _padded(channels: int, lanes: int) -> int:

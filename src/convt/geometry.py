@@ -94,6 +94,26 @@ class Axis:
         """One phase for every residue, in order of the residue; a phase may have no tap."""
         return _phases(self)
 
+    @property
+    def correlations(self) -> tuple[Phase, ...]:
+        """What the axis is made of, each in steps of 1: a tap reads number ``m - shift`` of its inputs.
+
+        Of a transposed convolution they are the phases, of a convolution the parts of the input: a
+        part's inputs are ``stride * q + residue``, and the output sums over the parts.
+        """
+        if not self.forward:
+            return self.phases
+        parts: dict[int, list[Tap]] = {}
+        for tap in (tap for phase in self.phases for tap in phase.taps):
+            part = -tap.shift % self.stride
+            parts.setdefault(part, []).append(Tap(tap.index, (tap.shift + part) // self.stride))
+        return tuple(Phase(part, tuple(parts[part])) for part in sorted(parts))
+
+    def outputs(self, phase: Phase) -> int:
+        """Outputs of one phase."""
+        low, high = self._positions(phase, 0, self.output)
+        return high - low
+
     def segments(self, start: int, stop: int) -> tuple[Segment, ...]:
         """Cut the outputs from `start` to `stop` into segments, phase by phase."""
         return tuple(segment for phase in self.phases for segment in self._cut(phase, start, stop))
@@ -163,7 +183,7 @@ def _phases(axis: Axis) -> tuple[Phase, ...]:
 def axes(spec: Spec) -> tuple[Axis, Axis, Axis]:
     """The depth, height and width axes of `spec`."""
     depth, height, width = (
-        Axis(*sizes, spec.forward)
+        Axis(*sizes, forward=spec.forward)
         for sizes in zip(
             spec.input_size,
             spec.output_size,

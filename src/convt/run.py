@@ -166,7 +166,7 @@ def _template(plan: Plan) -> Any:
         tables = _tables(plan, number)
         for name, table in zip(("chunks", "segments", "taps", "phases"), tables, strict=True):
             fields[f"{name}_{axis}"] = table.ctypes.data
-        fields[f"phase_count_{axis}"] = len(plan.axes[number].phases)
+        fields[f"phase_count_{axis}"] = len(plan.axes[number].correlations)
         fields[f"{axis}_tasks"] = len(plan.chunks[number])
         fields[f"in_{axis}"] = spec.input_size[number]
         fields[f"out_{axis}"] = spec.output_size[number]
@@ -182,16 +182,19 @@ def _template(plan: Plan) -> Any:
 @lru_cache(maxsize=2048)
 def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
     """Rows of the chunks, segments and taps of one axis; see kernels/record.py for their columns."""
+    whole = plan.axes[axis]
     chunks: list[tuple[int, ...]] = []
     segments: list[tuple[int, ...]] = []
     taps: list[tuple[int, int]] = []
     places: dict[int, int] = {}  # where the taps of a phase begin
-    for phase in plan.axes[axis].phases:
+    for phase in whole.correlations if plan.filtered else whole.phases:
         places[phase.residue] = len(taps)
-        taps.extend((tap.index, tap.shift) for tap in phase.taps)
+        part = phase.residue if whole.forward and plan.filtered else 0
+        step = whole.step if plan.filtered else 1
+        taps.extend((tap.index, step * tap.shift - part) for tap in phase.taps)
     for chunk in plan.chunks[axis]:
         first = len(segments)
-        for segment in plan.axes[axis].segments(chunk.start, chunk.stop):
+        for segment in () if plan.filtered else whole.segments(chunk.start, chunk.stop):
             place = places[segment.phase.residue]
             segments.append(
                 (
@@ -217,13 +220,14 @@ def _phases(plan: Plan, number: int, places: dict[int, int]) -> list[tuple[int, 
     axis, kinds = plan.axes[number], plan.filtered.kinds[number]
     found = (plan.kernel.depth, plan.kernel.height, plan.kernel.width)[number]
     rows: list[tuple[int, ...]] = []
-    for phase, kind in zip(axis.phases, kinds, strict=True):
-        first = (phase.residue - axis.pad_before) % axis.stride
-        middle = (first + axis.pad_before) // axis.stride
+    for phase, kind in zip(axis.correlations, kinds, strict=True):
+        first = 0 if axis.forward else (phase.residue - axis.pad_before) % axis.stride
+        middle = (first + axis.lead) // axis.pitch
+        part = phase.residue if axis.forward else 0
         place = places[phase.residue]
         taps = (place, place + len(phase.taps))
         reach = middle - phase.taps[-1].shift
-        rows.append((first, reach, middle, found.index(kind), kind[0], *taps))
+        rows.append((first, reach, part, middle, found.index(kind), kind[0], *taps))
     return rows
 
 

@@ -51,7 +51,7 @@ def emit(kernel: Filtering, target: Target) -> str:
             filters = b.at(fields.pointer("transformed"), base)
             for shape, chosen in cases(b, kernel, phases):
                 with b.if_then(chosen):
-                    part.phase(shape, phases, filters, (d, h, w))
+                    part.phase(shape, phases, filters, (d, h, w), place)
 
     return emit_run(module, target, kernel, compute)
 
@@ -94,8 +94,9 @@ class _Part:
         phases: dict[str, dict[str, Value]],
         filters: Value,
         index: tuple[Value, Value, Value],
+        number_: Value,
     ) -> None:
-        """All tiles of one phase."""
+        """All tiles of one phase, or what one part of the input, number `number_`, adds to them."""
         b, fields = self.b, self.fields
         count_points = prod(axis.points for axis in shape)
         firsts, counts = [self.task.batch[0]], [b.sub(self.task.batch[1], self.task.batch[0])]
@@ -125,7 +126,7 @@ class _Part:
             with b.loop(b.i64(0), b.i64(count_points)) as point:
                 self._multiply(filters, point, out_point, here, runs, per_point)
             with b.loop(b.i64(0), here) as i:
-                self._leave(shape, phases, i, out_point, index)
+                self._leave(shape, phases, i, out_point, index, number_)
 
     # --- lists --------------------------------------------------------------------------------
     def _list_tiles(
@@ -170,8 +171,9 @@ class _Part:
             first = b.add(first, phases[axis]["in_first"])
             stride, size = getattr(self.x, axis), self.fields[f"in_{axis}"]
             edges[axis] = []
+            step, part = self.fields[f"step_{axis}"], phases[axis]["part"]
             for k in range(transform.points):
-                position = b.add(first, b.i64(k))
+                position = b.add(b.mul(b.add(first, b.i64(k)), step), part)
                 inside = b.icmp_unsigned("<", position, size)  # a negative one is huge
                 edges[axis].append((inside, b.mul(position, stride)))
         table = b.stack(PTR, prod(t.points for t in shape))
@@ -223,6 +225,7 @@ class _Part:
         i: Value,
         out_point: Value,
         index: tuple[Value, Value, Value],
+        number_: Value,
     ) -> None:
         """Take a tile's sums back from the points, add the bias, store; mend what is not finite."""
         b, fields = self.b, self.fields
@@ -241,8 +244,14 @@ class _Part:
         spoilt = b.stack(I64)
         arguments = [sums, out_point, y, *steps, *valid, fields["out_channels"]]
         arguments += [fields.pointer("bias"), spoilt]
-        b.call(_emit_leave(b.module, self.target, self.kernel, shape), arguments)
-        with b.if_then(b.icmp_signed("!=", b.read(spoilt), b.i64(0))):
+        self._call_leave(shape, arguments, number_)
+        mend = b.icmp_signed("!=", b.read(spoilt), b.i64(0))
+        if self.kernel.accumulate:  # what one part spoilt, the sum of all shows
+            last = b.i64(1)
+            for axis in "dhw":
+                last = b.mul(last, fields[f"phase_count_{axis}"])
+            mend = b.and_(mend, b.icmp_signed("==", number_, b.sub(last, b.i64(1))))
+        with b.if_then(mend):
             middles = []
             for axis, transform in zip("dhw", shape, strict=True):
                 first = b.mul(tile[axis], b.i64(transform.outputs))
@@ -251,6 +260,23 @@ class _Part:
             strides = [self.x.d, self.x.h, self.x.w, self.x.c]
             arguments = [self.fields.record, self.scratch, x, *strides, y, *steps, *valid]
             b.call(_emit_redo(b.module, self.target, self.kernel), [*arguments, *middles, *index])
+
+
+    def _call_leave(self, shape: Shape, arguments: list[Value], number_: Value) -> None:
+        """Store the outputs of a phase; of parts of the input, the first stores and others add."""
+        b, kernel = self.b, self.kernel
+        first, more = (
+            _emit_leave(b.module, self.target, kernel, shape, more=more)
+            for more in (False, kernel.accumulate)
+        )
+        if not kernel.accumulate:
+            b.call(first, arguments)
+            return
+        with b.if_else(b.icmp_signed("==", number_, b.i64(0))) as (stores, adds):
+            with stores:
+                b.call(first, arguments)
+            with adds:
+                b.call(more, arguments)
 
 
 def _emit_enter(module: ir.Module, target: Target, kernel: Filtering, shape: Shape) -> ir.Function:
@@ -280,9 +306,14 @@ def _emit_enter(module: ir.Module, target: Target, kernel: Filtering, shape: Sha
     return made
 
 
-def _emit_leave(module: ir.Module, target: Target, kernel: Filtering, shape: Shape) -> ir.Function:
-    """``leave(sums, point_bytes, y, steps x 3, valid x 3, channels, bias, spoilt)``: one tile's outputs."""
-    name = "leave_" + "_".join(f"{t.outputs}{t.taps}" for t in shape)
+def _emit_leave(
+    module: ir.Module, target: Target, kernel: Filtering, shape: Shape, *, more: bool
+) -> ir.Function:
+    """``leave(sums, point_bytes, y, steps x 3, valid x 3, channels, bias, spoilt)``: one tile's outputs.
+
+    With `more`, they are added to what is there.
+    """
+    name = ("more_" if more else "leave_") + "_".join(f"{t.outputs}{t.taps}" for t in shape)
     if name in module.globals:
         return module.globals[name]
     made = function(module, name, [PTR, I64, PTR, *[I64] * 7, PTR, PTR])
@@ -299,24 +330,32 @@ def _emit_leave(module: ir.Module, target: Target, kernel: Filtering, shape: Sha
     zero = b.splat_constant(kind, 0.0)
     seen = Slot(b, kind, zero)
     with b.loop(b.i64(0), channels, lanes) as channel:
-        offset = b.mul(b.minimum(channel, b.sub(channels, b.i64(lanes))), b.i64(size))
+        first = b.minimum(channel, b.sub(channels, b.i64(lanes)))
+        again = b.below(b.sub(channel, first), lanes, item=size)  # lanes that were stored before
+        offset = b.mul(first, b.i64(size))
         place = b.at(sums, offset)
         vectors: Vectors = {}
         for key in keys:
             vectors[key] = b.load(place, align=1, typ=kind)
             place = b.at(place, point_bytes)
         found = apply(b, (shape[0].output, shape[1].output, shape[2].output), vectors)
-        shift = b.load(b.at(bias, offset), align=1, typ=kind)
-        total = seen.get()
-        for key in outputs:
-            found[key] = b.fadd(found[key], shift)
-            total = b.multiply_add(found[key], zero, total)  # NaN once one is not finite
-        seen.set(total)
+        if not more:
+            shift = b.load(b.at(bias, offset), align=1, typ=kind)
+            total = seen.get()
+            for key in outputs:
+                found[key] = b.fadd(found[key], shift)
+                total = b.multiply_add(found[key], zero, total)  # NaN once one is not finite
+            seen.set(total)
         target_ = b.at(y, offset)
         for key in outputs:
             place = b.at(target_, b.dot(*((b.i64(k), s) for k, s in zip(key, steps, strict=True))))
             with b.if_then(_inside(b, key, valid, whole)):
-                b.store(found[key], place, align=1)
+                value = found[key]
+                if more:
+                    value = b.select(again, b.splat_constant(kind, -0.0), value)
+                    value = b.fadd(value, b.load(place, align=1, typ=kind))
+                    seen.set(b.multiply_add(value, zero, seen.get()))
+                b.store(value, place, align=1)
     bad = b.fcmp_unordered("uno", seen.get(), seen.get())
     bad = b.bitcast(bad, ir.IntType(lanes))
     bad = b.icmp_unsigned("!=", bad, ir.Constant(ir.IntType(lanes), 0))
@@ -353,7 +392,7 @@ def _emit_redo(module: ir.Module, target: Target, kernel: Filtering) -> ir.Funct
         here = (i, j, k)
         listed = RunList(b, fields, scratch, strides[3], "redo")
         places = [b.add(m, v) for m, v in zip(middles, here, strict=True)]
-        _list_taps(b, fields, phases, places, strides, listed)
+        _list_taps(b, fields, phases, places, strides, listed, every=kernel.accumulate)
         b.store(x, table, align=8)
         target_ = b.at(y, b.dot(*zip(here, steps, strict=True)))
         b.store(target_, b.at(table, b.i64(8)), align=8)
@@ -369,17 +408,21 @@ def _list_taps(
     places: list[Value],
     strides: list[Value],
     listed: RunList,
+    *,
+    every: bool,
 ) -> None:
-    """List the taps that meet an input, for one output."""
+    """List the taps that meet an input, for one output: those of its phase, or of every part."""
 
     def taps(axis: str) -> Any:
+        if every:
+            return b.loop(b.i64(0), fields[f"kernel_{axis}"])
         return b.loop(phases[axis]["tap_first"], phases[axis]["tap_end"])
 
     with taps("d") as d, taps("h") as h, taps("w") as w:
         index, offset, inside = b.i64(0), b.i64(0), ir.Constant(ir.IntType(1), 1)
         for axis, number_, place, stride in zip("dhw", (d, h, w), places, strides[:3], strict=True):
             entry = tap(b, fields, axis, number_)
-            position = b.sub(place, entry["shift"])
+            position = b.sub(b.mul(place, fields[f"step_{axis}"]), entry["shift"])
             inside = b.and_(inside, b.icmp_unsigned("<", position, fields[f"in_{axis}"]))
             index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
             offset = b.add(offset, b.mul(position, stride))

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 __all__ = [
     "Channels",
     "Element",
+    "FilterGradient",
     "Filtering",
     "Kernel",
     "PackFilters",
@@ -202,6 +203,7 @@ class Filtering:
     depth: tuple[tuple[int, int], ...]  # F(m, r) that phases of the axis use: outputs, taps
     height: tuple[tuple[int, int], ...]
     width: tuple[tuple[int, int], ...]
+    accumulate: bool = False  # outputs are sums over parts of the input, instead of phases
 
     emitter: ClassVar[str] = "convt.kernels.filtering"
     family: ClassVar[str] = "filtering"
@@ -244,7 +246,8 @@ class Filtering:
             axis + "".join(f"f{m}{r}" for m, r in kinds)
             for axis, kinds in zip("dhw", (self.depth, self.height, self.width), strict=True)
         )
-        return self.products.name.replace("channels", f"filtering_{axes}")
+        family = "filtering_parts" if self.accumulate else "filtering"
+        return self.products.name.replace("channels", f"{family}_{axes}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +261,45 @@ class TransformFilters:
     @property
     def name(self) -> str:
         return f"{self.kernel.name}_filters"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterGradient:
+    """The gradient in the filters; see kernels/gradient.py."""
+
+    wide: Element  # element type of the sums
+    lanes: int  # elements in a vector
+    rows: int  # channels of one side in a tile
+    vectors: int  # vectors of the other side's channels in a tile
+    tail: int  # such vectors in the last panel; 0: it is like the others
+    along: str  # what lanes are: "channels", "groups" (of one channel in and one out), "positions"
+    swapped: bool  # lanes are output channels
+    source: Element  # element type of the caller's input
+    gradient: Element  # element type of the caller's gradient in the output
+    result: Element  # element type of the gradient in the filters
+
+    emitter: ClassVar[str] = "convt.kernels.gradient"
+
+    @property
+    def panel(self) -> int:
+        """Channels across a tile."""
+        return self.vectors * (1 if self.along == "positions" else self.lanes)
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Rows of tiles, largest first: what is left after whole tiles uses the others."""
+        if self.along == "positions":  # no row to spare beyond the last
+            return tuple(range(self.rows, 0, -1))
+        most = self.rows
+        return tuple(sorted({most, -(-most // 2), min(most, 2), 1}, reverse=True))
+
+    @property
+    def name(self) -> str:
+        tail = f"t{self.tail}" if self.tail else ""
+        sides = "out" if self.swapped else "in"
+        tile = f"{self.rows}x{self.vectors}{tail}_l{self.lanes}_{self.along}_{sides}"
+        moved = f"from_{self.source.name}_{self.gradient.name}_to_{self.result.name}"
+        return f"{self.wide.name}_gradient_{tile}_{moved}"
 
 
 class Kernel(Protocol):
