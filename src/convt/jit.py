@@ -10,18 +10,19 @@ import contextlib
 import ctypes
 import mmap
 import threading
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from convt.kernels import emit
 from convt.kernels.keys import Kernel
 from convt.target import Target
+from convt.threads import begin
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["assembly", "cache_folder", "can_execute", "load"]
+__all__ = ["assembly", "cache_folder", "can_execute", "compile_text", "load", "load_all"]
 
 _OPTIMISE = 2  # LLVM's level for code generation; measured: 3 is no faster here
 
@@ -34,20 +35,40 @@ _lock = threading.Lock()
 
 def load(kernel: Kernel, target: Target) -> Function:
     """The compiled `kernel`: called with the addresses of its record and its workspace."""
-    key = (target, kernel.name)
-    found = _loaded.get(key)
-    if found is None:
+    return load_all((kernel,), target)[0]
+
+
+def load_all(kernels: Sequence[Kernel], target: Target) -> list[Function]:
+    """The compiled `kernels`; where several are missing, put the one that takes longest last."""
+    keys = [(target, kernel.name) for kernel in kernels]
+    if any(key not in _loaded for key in keys):
         with _lock:
-            found = _loaded.get(key)
-            if found is None:
-                found = _loaded[key] = _link(_object(kernel, target), target)
-    return found[0]
+            missing = [k for k, key in zip(kernels, keys, strict=True) if key not in _loaded]
+            for kernel, code in zip(missing, _codes(missing, target), strict=True):
+                _loaded[target, kernel.name] = _link(code, target)
+    return [_loaded[key][0] for key in keys]
 
 
 def assembly(kernel: Kernel, target: Target) -> str:
     """The machine code of `kernel` as text, compiled for any `target` and not run."""
     machine = _machine(target)
-    return str(machine.emit_assembly(_optimised(kernel, target, machine)))
+    return str(machine.emit_assembly(_optimised(emit(kernel, target), target, machine)))
+
+
+def compile_text(text: str, target: Target, *variables: str) -> dict[str, int]:
+    """The addresses of the function ``run`` and of `variables` in LLVM IR that is no kernel.
+
+    It is kept on no disk, and in memory to the end of the process, whoever may still call it.
+    """
+    llvm = _llvm()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    engine = llvm.create_mcjit_compiler(module, _machine(target))
+    engine.finalize_object()
+    found = {name: engine.get_global_value_address(name) for name in variables}
+    found["run"] = engine.get_function_address("run")
+    engine.detach()
+    return found
 
 
 # --- compiling ----------------------------------------------------------------------------------
@@ -68,10 +89,10 @@ def _machine(target: Target) -> Any:
     )
 
 
-def _optimised(kernel: Kernel, target: Target, machine: Any) -> Any:
-    """The module of `kernel`; it is emitted in the shape it should have, so few passes run."""
+def _optimised(text: str, target: Target, machine: Any) -> Any:
+    """The module of `text`; kernels are emitted in the shape they should have, so few passes run."""
     llvm = _llvm()
-    module = llvm.parse_assembly(emit(kernel, target))
+    module = llvm.parse_assembly(text)
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     module.verify()
@@ -84,17 +105,26 @@ def _optimised(kernel: Kernel, target: Target, machine: Any) -> Any:
     return module
 
 
-def _object(kernel: Kernel, target: Target) -> bytes:
+def _codes(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
+    """Object code from disk or made anew: while LLVM works on one kernel, the next is emitted."""
     from convt import objects  # hashes, files and logging, which a process may never need
 
-    path = objects.path_of(kernel, target)
-    code = objects.read(path)
-    if code is None:
-        objects.log.info("compile %s for %s", kernel.name, target.cpu)
+    paths = {kernel.name: objects.path_of(kernel, target) for kernel in kernels}
+    codes = {name: objects.read(path) for name, path in paths.items()}
+    missing = [kernel for kernel in kernels if codes[kernel.name] is None]
+
+    def make(name: str, text: str) -> None:
+        objects.log.info("compile %s for %s", name, target.cpu)
         machine = _machine(target)
-        code = bytes(machine.emit_object(_optimised(kernel, target, machine)))
-        objects.write(path, code)
-    return code
+        code = codes[name] = bytes(machine.emit_object(_optimised(text, target, machine)))
+        objects.write(paths[name], code)
+
+    waits = [begin(partial(make, k.name, emit(k, target))) for k in missing[:-1]]
+    for kernel in missing[-1:]:
+        make(kernel.name, emit(kernel, target))
+    for wait in waits:
+        wait()
+    return [code for code in codes.values() if code is not None]
 
 
 def _link(code: bytes, target: Target) -> tuple[Function, Any]:
