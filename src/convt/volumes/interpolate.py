@@ -1,0 +1,230 @@
+"""Blocks of an upsampled volume: transposed convolutions of a few voxels more than the block's own.
+
+What lies beyond a face repeats the outermost voxel. It is repeated in the copy of a block that is computed
+next, never around the whole volume. Which axes are convolved together depends on kernel and factors
+alone, and so does the order of every sum: the same bits come out however the volume is cut.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import convt
+from convt.threads import share
+from convt.volumes.kernels import LINES, REACH, per_channel
+
+__all__ = ["Interpolation", "Span", "Spans", "cast"]
+
+Array = NDArray[Any]
+Span = tuple[int, int]  # from the first to one past the last voxel of an axis
+Spans = Sequence[Span]
+_MOVE = 10  # taps that take as long as reading or writing one voxel, as measured
+_GROUPINGS = (((0, 1, 2),), ((0,), (1, 2)), ((0, 1), (2,)), ((0,), (1,), (2,)))
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """One of the kernels of `LINES`, for three whole factors."""
+
+    kernel: str
+    factors: tuple[int, int, int]
+
+    @property
+    def passes(self) -> tuple[tuple[int, ...], ...]:
+        """Axes that are convolved together: the grouping of least counted work."""
+        return _passes(self)
+
+    def computed_in(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype of the sums of a volume of `dtype`; nearest voxels are moved as they are."""
+        if self.kernel == "nearest":
+            return dtype
+        return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+    def reads(self, outputs: Spans, size: Sequence[int]) -> list[Span]:
+        """The voxels of a volume of `size`, along each axis, that the block `outputs` needs."""
+        return [
+            (max(start, 0), min(stop, end))
+            for (start, stop), end in zip(self._wanted(outputs), size, strict=True)
+        ]
+
+    def __call__(
+        self,
+        block: Array,
+        outputs: Spans,
+        size: Sequence[int],
+        *,
+        out: Array | None = None,
+        threads: int | None = None,
+    ) -> Array:
+        """Compute the block `outputs`, ``[depth, height, width, channels]``, from what it `reads`.
+
+        The result is in the dtype that the block is computed in, in `out` if that is given.
+        """
+        if self.kernel == "nearest":
+            return self._nearest(block, outputs, out, threads)
+        wanted = self._wanted(outputs)
+        beyond = [
+            (max(-start, 0), max(stop - end, 0))
+            for (start, stop), end in zip(wanted, size, strict=True)
+        ]
+        result = _extended(block, beyond, self.computed_in(block.dtype), threads)
+        for number, axes in enumerate(self.passes):
+            place = out if number + 1 == len(self.passes) else None
+            result = self._convolve(result, axes, outputs, wanted, place, threads)
+        return result
+
+    def _wanted(self, outputs: Spans) -> list[Span]:
+        """The voxels that a block needs, also those beyond the faces."""
+        reach = [REACH[self.kernel] if factor > 1 else 0 for factor in self.factors]
+        return [
+            (start // factor - more, -(-stop // factor) + more)
+            for (start, stop), factor, more in zip(outputs, self.factors, reach, strict=True)
+        ]
+
+    def _convolve(
+        self,
+        block: Array,
+        axes: Sequence[int],
+        outputs: Spans,
+        wanted: Spans,
+        out: Array | None,
+        threads: int | None,
+    ) -> Array:
+        """Bring a block up along some axes, cropped there to `outputs`."""
+        kernel, strides, pads = np.ones((1, 1, 1)), [1, 1, 1], [(0, 0)] * 3
+        for axis in axes:
+            factor = strides[axis] = self.factors[axis]
+            line = LINES[self.kernel](factor)
+            kernel = kernel * np.expand_dims(line, [other for other in range(3) if other != axis])
+            (start, stop), (first, end) = outputs[axis], wanted[axis]
+            middle = (len(line) - factor) // 2
+            before = start - first * factor + middle
+            pads[axis] = (before, (end - first - 1) * factor + len(line) - (stop - start) - before)
+        channels = block.shape[3]
+        result: Array = convt.conv3d_transpose(
+            block[None], per_channel(kernel, channels, block.dtype), None, strides, pads,
+            groups=channels, out=None if out is None else out[None], threads=threads,
+            algorithm="direct",
+        )[0]  # fmt: skip
+        return result
+
+    def _nearest(
+        self, block: Array, outputs: Spans, out: Array | None, threads: int | None
+    ) -> Array:
+        """Move every voxel to its places: one tap of weight 1 reaches each, and there is no sum."""
+        planes, rows, columns = (
+            np.arange(start, stop) // factor - start // factor
+            for (start, stop), factor in zip(outputs, self.factors, strict=True)
+        )
+        shape = (len(planes), len(rows), len(columns), block.shape[3])
+        result = np.empty(shape, block.dtype) if out is None else out
+
+        def move(plane: int) -> None:
+            first, end = np.searchsorted(planes, (plane, plane + 1))
+            wide = block[plane].take(columns, 1)
+            for place in range(first, end):
+                result[place] = wide[rows]
+
+        each(move, len(block), threads)
+        return result
+
+
+@lru_cache(maxsize=64)
+def _passes(interpolation: Interpolation) -> tuple[tuple[int, ...], ...]:
+    factors = interpolation.factors
+    active = [axis for axis in range(3) if factors[axis] > 1]
+    taps = {
+        axis: len(LINES[interpolation.kernel](factors[axis])) / factors[axis] for axis in active
+    }
+
+    def work(grouping: Sequence[Sequence[int]]) -> float:
+        """Taps, and voxels moved in units of taps, for each voxel of the input."""
+        total, voxels = 0.0, 1.0
+        for axes in grouping:
+            before = voxels
+            products = 1.0
+            for axis in axes:
+                voxels *= factors[axis]
+                products *= taps[axis]
+            total += voxels * products + _MOVE * (before + voxels)
+        return total
+
+    groupings = {
+        tuple(kept for axes in grouping if (kept := tuple(a for a in axes if a in active)))
+        for grouping in _GROUPINGS
+    }
+    return min(sorted(groupings - {()}), key=work, default=((2,),))
+
+
+def each(action: Callable[[int], None], count: int, threads: int | None) -> None:
+    """``action(0)`` to ``action(count - 1)``, shared by threads."""
+    left = deque(range(count))
+
+    def work() -> None:
+        while left:
+            try:
+                number = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            action(number)
+
+    most = convt.get_num_threads() if threads is None else threads
+    share(work, max(min(most, count), 1))
+
+
+def cast(block: Array, out: Array, threads: int | None) -> None:
+    """Move `block` to `out`, and lose it; as whole numbers it is rounded, ties to even, and clipped."""
+
+    def plane(number: int) -> None:
+        values = block[number]
+        if out.dtype.kind in "biu":
+            np.rint(values, out=values)
+            np.clip(values, *_limits(out.dtype, values.dtype), out=values)
+        out[number] = values
+
+    each(plane, len(block), threads)
+
+
+@lru_cache(maxsize=64)
+def _limits(dtype: np.dtype[Any], wide: np.dtype[Any]) -> tuple[Any, Any]:
+    """The outermost numbers of `wide` that the integers `dtype` have too."""
+    if dtype.kind == "b":
+        return wide.type(0), wide.type(1)
+    bounds = np.iinfo(dtype)
+    low, high = wide.type(bounds.min), wide.type(bounds.max)
+    return low, high if int(high) <= bounds.max else np.nextafter(high, wide.type(0))
+
+
+def _extended(
+    block: Array, beyond: Sequence[tuple[int, int]], dtype: np.dtype[Any], threads: int | None
+) -> Array:
+    """The block as `dtype`, its outermost voxels repeated `beyond` each end of each axis."""
+    if block.dtype == dtype and not any(map(any, beyond)):
+        return block
+    shape = [size + sum(more) for size, more in zip(block.shape[:3], beyond, strict=True)]
+    result = np.empty((*shape, block.shape[3]), dtype)
+    (_, _), (above, below), (left, right) = beyond
+    inner = tuple(
+        slice(more, more + size) for (more, _), size in zip(beyond, block.shape[:3], strict=True)
+    )
+
+    def plane(number: int) -> None:
+        place = result[number]
+        source = min(max(number - beyond[0][0], 0), len(block) - 1)
+        place[inner[1:]] = block[source]
+        rows = place[inner[1]]
+        rows[:, :left], rows[:, shape[2] - right :] = (
+            rows[:, left : left + 1],
+            rows[:, shape[2] - right - 1 : shape[2] - right],
+        )
+        place[:above], place[shape[1] - below :] = place[above], place[shape[1] - below - 1]
+
+    each(plane, shape[0], threads)
+    return result
