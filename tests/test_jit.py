@@ -195,6 +195,29 @@ def test_a_kernel_is_loaded_once() -> None:
     assert record[0] == 42
 
 
+def test_several_are_loaded_in_their_order() -> None:
+    kernels = [
+        Tiny(f"test_several_{n}", lambda _, n=n: STORE.replace("42", str(n)))  # type: ignore[misc]
+        for n in (7, 8, 9)
+    ]
+    jit.load(kernels[1], HOST)
+    record = np.zeros(1, np.int64)
+    found = []
+    for function in jit.load_all(kernels, HOST):
+        function(record.ctypes.data, 0)
+        found.append(int(record[0]))
+    assert found == [7, 8, 9]
+
+
+def test_one_wrong_among_several_is_an_error_each_time() -> None:
+    wrong = Tiny("test_wrong_one", lambda _: "define void @run() { nonsense }")
+    right = Tiny("test_right_one", lambda _: STORE)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            jit.load_all((wrong, right), HOST)
+    jit.load(right, HOST)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -13,7 +13,7 @@ import pytest
 
 import convt
 from convt import target
-from convt.threads import share
+from convt.threads import begin, share
 from oracles import DTYPES, Array
 from problems import FAMILIES, Problem, compute
 from processes import python
@@ -269,3 +269,28 @@ def test_share_waits_for_all_and_raises(failing: str) -> None:
     with pytest.raises(RuntimeError, match=f"in the {failing}"):
         share(work, 3)
     assert done == (["helper"] * 2 if failing == "caller" else ["caller"])
+
+
+def test_where_no_thread_can_be_had_the_caller_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done: list[str] = []
+    monkeypatch.setattr(convt.threads, "_pool", convt.threads._Pool())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    share(lambda: done.append("shared"), 3)
+    begin(lambda: done.append("begun"))()
+    assert done == ["shared", "begun"]
+
+
+def test_what_is_begun_runs_beside_and_raises_when_waited_for() -> None:
+    together = threading.Barrier(2)
+
+    def work() -> None:
+        together.wait(60)
+        raise RuntimeError("in the helper")
+
+    wait = begin(work)
+    together.wait(60)
+    with pytest.raises(RuntimeError, match="in the helper"):
+        wait()

@@ -41,12 +41,11 @@ def pack_filters(plan: Plan, filters: Array, threads: int, *, once: bool = False
     _SIX.pack_into(record, 8 * _SOURCE, address(filters), *filters.strides)
     count = threads if plan.packed_filters > _PACK_ALONE else 1
     share(lambda: call.pack(record, None), count)
-    if plan.transform and plan.filtered:
+    if (transform := call.transform) and plan.filtered:
         again = _Record.from_buffer_copy(call.template)
         again[_TASKS] = len(plan.filtered.bases) * plan.blocks
         again[_FILTERS] = packed.address
         again[_TRANSFORMED] = packed.address + call.transformed
-        transform = jit.load(plan.transform, plan.target)
         share(lambda: transform(again, None), count)
     return packed
 
@@ -109,6 +108,7 @@ class _Call(NamedTuple):
     """What every call of a plan shares."""
 
     pack: jit.Function
+    transform: jit.Function | None
     pack_tasks: int
     filters_shape: tuple[int, ...]
     packed_bytes: int
@@ -123,12 +123,15 @@ class _Call(NamedTuple):
 @lru_cache(maxsize=512)
 def _call(plan: Plan) -> _Call:
     spec = plan.computed
+    kernels = [kernel for kernel in (plan.pack, plan.transform, plan.kernel) if kernel]
+    pack, *transform, compute = jit.load_all(kernels, plan.target)
     return _Call(
-        jit.load(plan.pack, plan.target),
+        pack,
+        transform[0] if transform else None,
         spec.groups * plan.blocks * spec.kernel[0],
         spec.filters_shape,
         plan.packed_bytes,
-        jit.load(plan.kernel, plan.target),
+        compute,
         _template(plan),
         sum(plan.workspace),
         min(plan.threads, plan.tasks),

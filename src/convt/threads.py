@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["get_num_threads", "parse_threads", "set_num_threads", "share"]
+__all__ = ["begin", "get_num_threads", "parse_threads", "set_num_threads", "share"]
 
 _chosen: int | None = None
 
@@ -84,12 +85,14 @@ class _Pool:
         self.count = 0
         self.lock = threading.Lock()
 
-    def grow(self, count: int) -> None:
-        with self.lock:
+    def grow(self, count: int) -> int:
+        """Have `count` helpers, or as many as can be had; returns how many of `count` there are."""
+        with self.lock, suppress(RuntimeError):  # no more threads, or the interpreter ends
             while self.count < count:
-                self.count += 1
-                name = f"convt-{self.count}"
+                name = f"convt-{self.count + 1}"
                 threading.Thread(target=self._serve, name=name, daemon=True).start()
+                self.count += 1
+        return min(self.count, count)
 
     def _serve(self) -> None:
         while True:
@@ -113,22 +116,38 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
 
 
+def begin(work: Callable[[], None]) -> Callable[[], None]:
+    """Start ``work()`` in a helper; what is returned waits for its end."""
+    pool = _pool
+    if not pool.grow(1):
+        work()
+        return lambda: None
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    pool.queue.put((work, done))
+
+    def wait() -> None:
+        failure = done.get()
+        if failure is not None:
+            raise failure
+
+    return wait
+
+
 def share(work: Callable[[], None], count: int) -> None:
-    """Run ``work()`` to ``work(count - 1)`` side by side, one of them here, and wait for all."""
+    """Run ``work()`` in up to `count` threads side by side, one of them this, and wait for all."""
     if count == 1:
         work()
         return
     pool = _pool
-    if pool.count < count - 1:
-        pool.grow(count - 1)
+    helpers = pool.grow(count - 1)
     done: SimpleQueue[BaseException | None] = SimpleQueue()
-    for _ in range(1, count):
+    for _ in range(helpers):
         pool.queue.put((work, done))
     failure = None
     try:
         work()
     finally:
-        for _ in range(1, count):
+        for _ in range(helpers):
             failure = done.get() or failure
     if failure is not None:
         raise failure
