@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from convt.fast import Filtered, filtered
 from convt.fold import fold
-from convt.geometry import axes
+from convt.geometry import Axis, axes
 from convt.kernels.keys import Channels, Element, Filtering, Rows
 from convt.memory import ALIGNED_FROM
 from convt.spec import Spec
 from convt.target import Target
 
-__all__ = ["CODES", "Access", "Choice", "choose", "products"]
+__all__ = ["CODES", "Access", "Choice", "choose", "joined_taps", "products"]
 
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
@@ -28,6 +28,7 @@ _WORTH = 1 << 26  # products from which "auto" may compile a kernel that takes l
 _POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
+_JOINED = 128  # products of neighbouring taps that become one run, about
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
 _MOVE = 5  # instructions that move one vector into or out of a slab, transposed
 _PICK = 3  # instructions that move one element, where neither side is dense
@@ -223,8 +224,19 @@ def _channels_cost(spec: Spec, kernel: Channels) -> float:
     vectors = -(-channels // kernel.lanes)
     pixels = spec.batch * prod(axis.hits for axis in axes(spec)) * spec.groups
     sums = pixels * vectors * in_channels * (2 if kernel.depthwise else 1)
-    overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / kernel.pixels
+    joined = joined_taps(kernel, axes(spec)[2], in_channels, _JOINED)
+    overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / (kernel.pixels * joined)
     return sums + overhead + _slabs(spec, kernel)
+
+
+def joined_taps(kernel: Channels | Filtering | Rows, width: Axis, channels: int, most: int) -> int:
+    """Taps of the width, of up to `most` products, that are summed as one run of input channels.
+
+    Those of a convolution whose inputs follow each other, as their filters do.
+    """
+    if kernel.rows or kernel.depthwise or not width.forward or width.dilation > 1:
+        return 1
+    return max(min(width.kernel, most // max(channels, 1)), 1)
 
 
 # --- lanes over the width -----------------------------------------------------------------------

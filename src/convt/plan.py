@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import prod
 
 from convt.cut import SMALL, Chunk, Cutter, Region, chunks
-from convt.family import CODES, Access, Choice, choose, products
+from convt.family import CODES, Access, Choice, choose, joined_taps, products
 from convt.fast import Filtered
 from convt.geometry import Axis, axes
 from convt.kernels.keys import Channels, Element, Filtering, PackFilters, Rows, TransformFilters
@@ -44,6 +44,7 @@ class Plan:
     blocks: int  # blocks of output channels in a group
     block_step: int  # such blocks in a task
     run_channels: int  # input channels in one chain of additions
+    joined_channels: int  # that chains of neighbouring taps may join up to
     flush_runs: int  # chains summed up before they join the total
     pixel_block: int  # pixels listed at a time; 0: the kernel lists none
     packed_filters: int  # elements
@@ -117,6 +118,7 @@ def make_plan(
     spread = _spread(kernel)
     longest, group = (_POINT_RUN, _POINT_RUN) if found else (_RUN, _GROUP)
     run = max(min(in_channels, longest // spread), 1)
+    joined = run * (1 if found else joined_taps(kernel, shape[2], run, group))
     return Plan(
         spec=spec,
         computed=computed,
@@ -136,7 +138,8 @@ def make_plan(
         blocks=blocks,
         block_step=region.blocks,
         run_channels=run,
-        flush_runs=max(group // (run * spread), 1),
+        joined_channels=joined,
+        flush_runs=max(group // (joined * spread), 1),
         pixel_block=_pixel_block(kernel),
         packed_filters=prod(spec.kernel) * in_channels * computed.groups * group_lanes,
         packed_lanes=group_lanes * computed.groups,

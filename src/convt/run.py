@@ -155,6 +155,7 @@ def _template(plan: Plan) -> Any:
         "n_tasks": -(-spec.batch // plan.batch_step),
         "c_tasks": -(-plan.blocks // plan.block_step),
         "run_channels": plan.run_channels,
+        "joined_channels": plan.joined_channels,
         "flush_runs": plan.flush_runs,
         "pixel_block": plan.pixel_block,
         "packed_lanes": plan.packed_lanes // spec.groups,

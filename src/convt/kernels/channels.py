@@ -72,11 +72,13 @@ class _Box:
         b, fields = self.b, self.fields
         listed = RunList(b, fields, self.scratch, self.x.c)
         strides = {"d": self.x.d, "h": self.x.h, "w": self.x.w}
-        taps = {a: b.loop(box[a]["tap_first"], box[a]["tap_end"]) for a in "dhw"}
+        count = {a: b.sub(box[a]["tap_end"], box[a]["tap_first"]) for a in "dhw"}
+        taps = {a: b.loop(b.i64(1), b.add(count[a], b.i64(1))) for a in "dhw"}
         with taps["d"] as d, taps["h"] as h, taps["w"] as w:
             index, offset = b.i64(0), b.i64(0)
             for axis, position in zip("dhw", (d, h, w), strict=True):
-                entry = tap(b, fields, axis, position)
+                # By falling shift: the inputs in order, and so the filters of a convolution.
+                entry = tap(b, fields, axis, b.sub(box[axis]["tap_end"], position))
                 index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
                 offset = b.sub(offset, b.mul(entry["shift"], strides[axis]))
             listed.add(offset, index)

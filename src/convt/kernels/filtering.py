@@ -261,7 +261,6 @@ class _Part:
             arguments = [self.fields.record, self.scratch, x, *strides, y, *steps, *valid]
             b.call(_emit_redo(b.module, self.target, self.kernel), [*arguments, *middles, *index])
 
-
     def _call_leave(self, shape: Shape, arguments: list[Value], number_: Value) -> None:
         """Store the outputs of a phase; of parts of the input, the first stores and others add."""
         b, kernel = self.b, self.kernel

@@ -50,6 +50,7 @@ FIELDS: tuple[str, ...] = (
     *(f"segments_{axis}" for axis in _AXES),
     *(f"taps_{axis}" for axis in _AXES),
     "run_channels",  # input channels in a run
+    "joined_channels",  # channels that runs of neighbouring taps may join up to
     "flush_runs",  # runs summed up before they join the total
     "pixel_block",  # pixels whose addresses are listed at a time
     "packed_lanes",  # output channels of a group, filled up to whole vectors

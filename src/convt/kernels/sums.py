@@ -45,21 +45,38 @@ class RunList:
         self._b, self._fields, self._scratch, self._stride = b, fields, scratch, stride
         self._place = b.at(scratch, fields[f"workspace_{part}"])
         self._count = Slot(b, I64, b.i64(0))
+        # Where the run would go on that was listed last, in the input and in the filters.
+        self._next = [Slot(b, I64, b.i64(-1)) for _ in range(2)]
 
     def add(self, offset: Value, tap: Value) -> None:
-        """The runs of one `tap`, which reads `offset` bytes from the place of the output."""
+        """The runs of one `tap`, which reads `offset` bytes from the place of the output.
+
+        A run that goes on where the last one ends, in the input and in the filters, lengthens it: those of
+        neighbouring taps of a convolution, where channels and columns are dense.
+        """
         b = self._b
         channels, length = self._fields["in_channels"], self._fields["run_channels"]
         with b.loop(b.i64(0), channels, length) as first:
-            entry = b.at(self._place, b.mul(self._count.get(), b.i64(8 * len(RUN))))
-            values = (
-                b.add(offset, b.mul(first, self._stride)),
-                b.add(b.mul(tap, channels), first),
-                b.minimum(length, b.sub(channels, first)),
-            )
-            for position, value in enumerate(values):
-                b.store(value, b.at(entry, b.i64(8 * position)), align=8)
-            self._count.add(b.i64(1))
+            start = b.add(offset, b.mul(first, self._stride))
+            row = b.add(b.mul(tap, channels), first)
+            count = b.minimum(length, b.sub(channels, first))
+            last = b.at(self._place, b.mul(self._count.get(), b.i64(8 * len(RUN))))
+            last = b.at(last, b.i64(-8))  # the count of the run before
+            joins = b.and_(*(b.icmp_signed("==", *v) for v in self._seams(start, row)))
+            longer = b.add(b.select(joins, b.read(last), b.i64(0)), count)
+            joins = b.and_(joins, b.icmp_signed("<=", longer, self._fields["joined_channels"]))
+            with b.if_else(joins) as (joined, new):
+                with joined:
+                    b.store(longer, last, align=8)
+                with new:
+                    for position, value in enumerate((start, row, count), 1):
+                        b.store(value, b.at(last, b.i64(8 * position)), align=8)
+                    self._count.add(b.i64(1))
+            self._next[0].set(b.add(start, b.mul(count, self._stride)))
+            self._next[1].set(b.add(row, count))
+
+    def _seams(self, start: Value, row: Value) -> list[tuple[Value, Value]]:
+        return [(here.get(), value) for here, value in zip(self._next, (start, row), strict=True)]
 
     def runs(self) -> Runs:
         """The list so far."""
