@@ -209,12 +209,20 @@ def choose_plan(
     return plan
 
 
-def check_out(out: Any, spec: Spec, others: dict[str, Array | None]) -> None:
-    """Refuse an `out` that can't hold the result, or whose writing would change what is read."""
+def check_out(
+    out: Any, spec: Spec, others: dict[str, Array | None], *, filters: bool = False
+) -> None:
+    """Refuse an `out` that can't hold the result, or whose writing would change what is read.
+
+    The result is the output, or with `filters` what is like the filters.
+    """
+    shape, whose = spec.output_shape, "the output's"
+    if filters:
+        shape, whose = spec.filters_shape, "filters_shape"
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    if out.shape != spec.output_shape:
-        raise ValueError(f"out.shape = {out.shape} must be the output's: {spec.output_shape}")
+    if out.shape != shape:
+        raise ValueError(f"out.shape = {out.shape} must be {whose}: {shape}")
     if out.dtype != spec.dtype:
         raise TypeError(
             f"out.dtype = {out.dtype} must be the input's in native order: {spec.dtype}"

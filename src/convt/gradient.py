@@ -18,6 +18,7 @@ from convt.algorithm import parse_algorithm
 from convt.api import check_out, compiled, compute, conv3d_transpose
 from convt.arrays import adapter
 from convt.family import Access
+from convt.gradient_run import choose_gradient_plan, execute_gradient
 from convt.spec import Spec, make_convolution_spec, make_gradient_spec
 from convt.threads import get_num_threads, parse_threads
 
@@ -172,12 +173,14 @@ def conv3d_transpose_filter_gradient(
     strides, padding, data_format, dilations, groups, threads
         As for `conv3d_transpose`.
     out : numpy.ndarray, optional
-        Where to write the result.
+        Where to write the result: of shape `filters_shape` and the input's dtype, any strides, no memory
+        shared with the other arrays.
 
     Returns
     -------
     numpy.ndarray
-        A new C-contiguous array of shape `filters_shape` and the input's dtype, or `out`.
+        A new C-contiguous array of shape `filters_shape` and the input's dtype, or `out`. float16 and
+        bfloat16 are summed in float32 and rounded once; taps that no input meets an output with are 0.
 
     Raises
     ------
@@ -214,14 +217,20 @@ def conv3d_transpose_filter_gradient(
         dilations=dilations,
         groups=groups,
     )
-    found = reference.filter_gradient(
-        x, g, spec.filters_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
-        groups=spec.groups,
-    )  # fmt: skip
-    if out is None:
-        return found
-    out[...] = found
-    return out
+    count = get_num_threads() if threads is None else parse_threads(threads)
+    if out is not None:
+        check_out(out, spec, {"input": x, "output_gradient": g}, filters=True)
+    y = run.empty_output(spec.filters_shape, spec.dtype) if out is None else out
+    if not (x.size and g.size and y.size):
+        y[...] = 0
+    elif compiled():
+        execute_gradient(choose_gradient_plan(spec, x, g), x, g, y, count)
+    else:
+        y[...] = reference.filter_gradient(
+            x, g, spec.filters_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
+            groups=spec.groups,
+        )  # fmt: skip
+    return y
 
 
 def conv3d_transpose_vjp(
