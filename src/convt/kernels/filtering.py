@@ -14,6 +14,7 @@ not finite is computed anew by the definition's own products.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from math import prod
 from typing import Any
@@ -323,9 +324,8 @@ def _emit_leave(
     size, lanes = kernel.wide.bytes, kernel.lanes
     keys = box(*(t.points for t in shape))
     outputs = box(*(t.outputs for t in shape))
-    whole = ir.Constant(ir.IntType(1), 1)
-    for count, transform in zip(valid, shape, strict=True):
-        whole = b.and_(whole, b.icmp_signed("==", count, b.i64(transform.outputs)))
+    pairs = zip(valid, shape, strict=True)
+    whole = reduce(b.and_, [b.icmp_signed("==", n, b.i64(t.outputs)) for n, t in pairs])
     zero = b.splat_constant(kind, 0.0)
     seen = Slot(b, kind, zero)
     with b.loop(b.i64(0), channels, lanes) as channel:
@@ -355,12 +355,17 @@ def _emit_leave(
                     value = b.fadd(value, b.load(place, align=1, typ=kind))
                     seen.set(b.multiply_add(value, zero, seen.get()))
                 b.store(value, place, align=1)
-    bad = b.fcmp_unordered("uno", seen.get(), seen.get())
-    bad = b.bitcast(bad, ir.IntType(lanes))
-    bad = b.icmp_unsigned("!=", bad, ir.Constant(ir.IntType(lanes), 0))
-    b.store(b.zext(bad, I64), spoilt, align=8)
+    _mark(b, seen.get(), spoilt)
     b.ret_void()
     return made
+
+
+def _mark(b: Builder, seen: Value, spoilt: Value) -> None:
+    """Store 1 if a lane of `seen` is NaN, else 0."""
+    lanes = ir.IntType(seen.type.count)
+    bad = b.bitcast(b.fcmp_unordered("uno", seen, seen), lanes)
+    bad = b.icmp_unsigned("!=", bad, ir.Constant(lanes, 0))
+    b.store(b.zext(bad, I64), spoilt, align=8)
 
 
 def _inside(b: Builder, key: tuple[int, ...], valid: list[Value], whole: Value) -> Value:
