@@ -332,11 +332,7 @@ def _emit_leave(
         first = b.minimum(channel, b.sub(channels, b.i64(lanes)))
         again = b.below(b.sub(channel, first), lanes, item=size)  # lanes that were stored before
         offset = b.mul(first, b.i64(size))
-        place = b.at(sums, offset)
-        vectors: Vectors = {}
-        for key in keys:
-            vectors[key] = b.load(place, align=1, typ=kind)
-            place = b.at(place, point_bytes)
+        vectors = _at_points(b, b.at(sums, offset), point_bytes, keys, kind)
         found = apply(b, (shape[0].output, shape[1].output, shape[2].output), vectors)
         if not more:
             shift = b.load(b.at(bias, offset), align=1, typ=kind)
@@ -358,6 +354,17 @@ def _emit_leave(
     _mark(b, seen.get(), spoilt)
     b.ret_void()
     return made
+
+
+def _at_points(
+    b: Builder, place: Value, point_bytes: Value, keys: list[tuple[int, int, int]], kind: ir.Type
+) -> Vectors:
+    """A vector of the sums at every point."""
+    vectors: Vectors = {}
+    for key in keys:
+        vectors[key] = b.load(place, align=1, typ=kind)
+        place = b.at(place, point_bytes)
+    return vectors
 
 
 def _mark(b: Builder, seen: Value, spoilt: Value) -> None:
