@@ -64,7 +64,7 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
     if all(m == 1 for axis in found for m, _ in axis):
         return None
     parts = spec.forward and any(len(axis) > 1 for axis in kinds)
-    kernel = Filtering(products, *found, accumulate=parts)
+    kernel = Filtering(products, found[0], found[1], found[2], parts)
     packed = _padded(spec.out_channels, lanes)
     channels = _padded(spec.in_channels, lanes)
     points, bases, tiles = [], [0], []

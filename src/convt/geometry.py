@@ -183,7 +183,7 @@ def _phases(axis: Axis) -> tuple[Phase, ...]:
 def axes(spec: Spec) -> tuple[Axis, Axis, Axis]:
     """The depth, height and width axes of `spec`."""
     depth, height, width = (
-        Axis(*sizes, forward=spec.forward)
+        Axis(*sizes)
         for sizes in zip(
             spec.input_size,
             spec.output_size,
@@ -191,6 +191,7 @@ def axes(spec: Spec) -> tuple[Axis, Axis, Axis]:
             spec.strides,
             spec.dilations,
             spec.pad_before,
+            (spec.forward,) * 3,
             strict=True,
         )
     )
