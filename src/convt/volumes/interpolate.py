@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import convt
+from convt import run, target
+from convt.api import compiled
+from convt.family import Access
+from convt.plan import Plan, make_plan
+from convt.spec import Spec, make_spec
 from convt.threads import share
 from convt.volumes.kernels import LINES, REACH, per_channel
 
@@ -107,13 +113,7 @@ class Interpolation:
             middle = (len(line) - factor) // 2
             before = start - first * factor + middle
             pads[axis] = (before, (end - first - 1) * factor + len(line) - (stop - start) - before)
-        channels = block.shape[3]
-        result: Array = convt.conv3d_transpose(
-            block[None], per_channel(kernel, channels, block.dtype), None, strides, pads,
-            groups=channels, out=None if out is None else out[None], threads=threads,
-            algorithm="direct",
-        )[0]  # fmt: skip
-        return result
+        return _convolved(block, kernel, strides, pads, out, threads)
 
     def _nearest(
         self, block: Array, outputs: Spans, out: Array | None, threads: int | None
@@ -161,6 +161,53 @@ def _passes(interpolation: Interpolation) -> tuple[tuple[int, ...], ...]:
         for grouping in _GROUPINGS
     }
     return min(sorted(groupings - {()}), key=work, default=((2,),))
+
+
+def _convolved(
+    block: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    out: Array | None,
+    threads: int | None,
+) -> Array:
+    """`conv3d_transpose` of every channel, by a kernel family that does not depend on the block's size.
+
+    Families add up in different orders, so a choice by size would show in the last bits.
+    """
+    channels = block.shape[3]
+    filters = per_channel(kernel, channels, block.dtype)
+    if not compiled():
+        shared: dict[str, Any] = {"groups": channels, "out": None if out is None else out[None]}
+        return np.asarray(
+            convt.conv3d_transpose(block[None], filters, None, strides, pads, **shared)[0]
+        )
+    spec = make_spec(
+        input_shape=(1, *block.shape),
+        input_dtype=block.dtype,
+        filters_shape=filters.shape,
+        filters_dtype=filters.dtype,
+        output_shape=None,
+        strides=strides,
+        padding=pads,
+        data_format=None,
+        dilations=None,
+        groups=channels,
+    )
+    result = run.empty_output(spec.output_shape, spec.dtype) if out is None else out[None]
+    access = Access.of(spec, block[None], filters, result)
+    plan = _plan(spec, access, convt.get_num_threads() if threads is None else threads)
+    packed = run.pack_filters(plan, filters, 1, once=True)
+    run.execute(plan, block[None], packed, None, result)
+    return result[0]
+
+
+def _plan(spec: Spec, access: Access, threads: int) -> Plan:
+    """Lanes over the width for one channel, if its taps fit into lanes; else lanes over channels."""
+    if spec.groups == 1:
+        with suppress(ValueError):
+            return make_plan(spec, target.host(), access, threads, family="rows")
+    return make_plan(spec, target.host(), access, threads, family="channels")
 
 
 def each(action: Callable[[int], None], count: int, threads: int | None) -> None:
