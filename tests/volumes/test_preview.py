@@ -107,3 +107,24 @@ def test_draw_writes_a_png(tmp_path: Path) -> None:
 def test_empty_volumes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a picture needs voxels, got .* shape \(0, 2, 2\)"):
         picture(np.zeros((0, 2, 2)), CUBE)
+
+
+class Watched:
+    """A volume that is nowhere in memory as a whole."""
+
+    shape = (4, 5, 6, 2)
+
+    def __init__(self) -> None:
+        self.read: list[tuple[int, ...]] = []
+
+    def __getitem__(self, index: tuple[int | slice, ...]) -> Any:
+        found = CUBE[index[:3]]
+        self.read.append(found.shape)
+        return found
+
+
+def test_only_the_slices_are_read() -> None:
+    data: Any = Watched()
+    figure = picture(Volume(data), CUBE, at=(1, 2, 3))
+    assert data.read == [(5, 6), (4, 6), (4, 5)]
+    np.testing.assert_array_equal(images(figure)[2].get_array().data, CUBE[:, :, 3])

@@ -66,8 +66,8 @@ def test_against_torch(factors: tuple[int, int, int], mode: str) -> None:
         mode=mode,
         align_corners=False if mode == "trilinear" else None,
     )[0, 0].numpy()
-    exact = {"rtol": 0, "atol": 0 if mode == "nearest" else 4e-15}
-    np.testing.assert_allclose(upsample(volume, factors, mode), expected, **exact)
+    error = 0 if mode == "nearest" else 4e-15
+    np.testing.assert_allclose(upsample(volume, factors, mode), expected, rtol=0, atol=error)
     if mode == "trilinear":
         got = upsample(volume.astype(np.float32), factors)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
@@ -250,6 +250,8 @@ def test_nifti_files_keep_header_and_place(tmp_path: Path) -> None:
     np.testing.assert_array_equal(got.data, upsample(read(path).data, 2))
     write(tmp_path / "fine.nii", got)
     again = read(tmp_path / "fine.nii")
+    assert again.affine is not None
+    assert got.affine is not None
     np.testing.assert_allclose(again.affine, got.affine)
 
 
@@ -272,7 +274,7 @@ def test_nifti_files_keep_header_and_place(tmp_path: Path) -> None:
 def test_arguments_that_are_refused(
     arguments: dict[str, Any], error: type[Exception], text: str
 ) -> None:
-    given = {"volume": np.zeros((2, 2, 2), np.float32), "factor": 2} | arguments
+    given: dict[str, Any] = {"volume": np.zeros((2, 2, 2), np.float32), "factor": 2} | arguments
     with pytest.raises(error, match=text):
         upsample(**given)
 

@@ -179,9 +179,8 @@ def _convolved(
     filters = per_channel(kernel, channels, block.dtype)
     if not compiled():
         shared: dict[str, Any] = {"groups": channels, "out": None if out is None else out[None]}
-        return np.asarray(
-            convt.conv3d_transpose(block[None], filters, None, strides, pads, **shared)[0]
-        )
+        defined = convt.conv3d_transpose(block[None], filters, None, strides, pads, **shared)
+        return np.asarray(defined[0])
     spec = make_spec(
         input_shape=(1, *block.shape),
         input_dtype=block.dtype,
@@ -199,7 +198,7 @@ def _convolved(
     plan = _plan(spec, access, convt.get_num_threads() if threads is None else threads)
     packed = run.pack_filters(plan, filters, 1, once=True)
     run.execute(plan, block[None], packed, None, result)
-    return result[0]
+    return np.asarray(result[0])
 
 
 def _plan(spec: Spec, access: Access, threads: int) -> Plan:

@@ -34,9 +34,9 @@ _DARK, _LIGHT = "#101418", "#e8e8e8"
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """A volume of one channel, with its axes turned for display: rows and columns of pictures."""
+    """What is shown of a volume, with its axes turned for display: rows and columns of pictures."""
 
-    data: NDArray[Any]  # three axes; slices across each of them are shown
+    slices: tuple[NDArray[np.float64], ...]  # one across each axis
     low: tuple[float, ...]  # outer edge of the first voxel on each axis, in units of the world
     high: tuple[float, ...]  # outer edge of the last voxel
     at: tuple[int, ...]  # voxel that all three slices go through
@@ -88,7 +88,8 @@ def picture(
     before, after : Volume or array
         ``[D, H, W]``, or ``[D, H, W, C]``, of which the first channel is shown. Their axes are
         parallel, as those of a result are to its input's; without affines, both are taken to
-        fill the same space.
+        fill the same space. Of their data, six slices are read in all, by plain indexing, so it
+        may be any object with a ``shape`` that can be indexed like an array.
     at : three ints, optional
         Voxel of ``before`` that the slices go through; its middle by default.
 
@@ -109,7 +110,7 @@ def picture(
     except ModuleNotFoundError as error:
         raise ImportError(f'pictures need {error.name}: pip install "convt[cli]"') from error
 
-    first, second = _single(before), _single(after)
+    first, second = _with_voxels(before), _with_voxels(after)
     views = _views(first, second, at)
     spans = np.subtract(views[0].high, views[0].low)
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
@@ -132,13 +133,11 @@ def _inches(spans: NDArray[np.float64]) -> tuple[float, float]:
     return 12.0, 2 * float(np.clip(rows, 1.5, 6)) + 1
 
 
-def _single(volume: Volume | NDArray[Any]) -> Volume:
-    """The first channel of a volume."""
+def _with_voxels(volume: Volume | NDArray[Any]) -> Volume:
     whole = volume if isinstance(volume, Volume) else Volume(np.asarray(volume))
-    if whole.data.size == 0:
+    if 0 in whole.data.shape:
         raise ValueError(f"a picture needs voxels, got a volume of shape {whole.data.shape}")
-    data = whole.data if whole.data.ndim == 3 else whole.data[..., 0]
-    return Volume(data, whole.affine, whole.header)
+    return whole
 
 
 def _views(first: Volume, second: Volume, at: Sequence[int] | None) -> tuple[_View, _View]:
@@ -147,7 +146,7 @@ def _views(first: Volume, second: Volume, at: Sequence[int] | None) -> tuple[_Vi
     turned, sizes = _turned(first.affine), np.ones(3)
     if first.affine is not None:
         sizes = np.asarray(voxel_sizes(first.affine))
-    middle = [(size - 1) // 2 for size in first.data.shape] if at is None else list(at)
+    middle = [(size - 1) // 2 for size in first.data.shape[:3]] if at is None else list(at)
     steps, offsets = np.diag(to_first)[:3], to_first[:3, 3]
     there = np.rint((middle - offsets) / steps).astype(int).tolist()
     return (
@@ -161,7 +160,7 @@ def _map(first: Volume, second: Volume) -> NDArray[np.float64]:
     if second.affine is not None:
         inner = np.eye(4) if first.affine is None else np.linalg.inv(first.affine)
         return np.asarray(inner @ second.affine)
-    ratio = np.divide(first.data.shape, second.data.shape)
+    ratio = np.divide(first.data.shape[:3], second.data.shape[:3])
     matrix = np.diag([*ratio, 1.0])
     matrix[:3, 3] = (ratio - 1) / 2
     return matrix
@@ -188,25 +187,33 @@ def _view(
     offsets: NDArray[np.float64],
     sizes: NDArray[np.float64],
 ) -> _View:
-    shape = np.asarray(data.shape)
+    shape = np.asarray(data.shape[:3])
     edges = [(offsets - steps / 2) * sizes, (offsets + (shape - 0.5) * steps) * sizes]
     inside = np.clip(at, 0, shape - 1)
-    flips = tuple(slice(None, None, -1 if backwards else 1) for _, backwards in turned)
     return _View(
-        data.transpose([axis for axis, _ in turned])[flips],
+        tuple(_slice(data, turned, number, inside) for number in range(3)),
         tuple(-edges[1][axis] if back else edges[0][axis] for axis, back in turned),
         tuple(-edges[0][axis] if back else edges[1][axis] for axis, back in turned),
         tuple(int((shape - 1 - inside if back else inside)[axis]) for axis, back in turned),
     )
 
 
-def _slice(view: _View, axis: int) -> NDArray[np.float64]:
-    return np.asarray(view.data.take(view.at[axis], axis), np.float64)
+def _slice(
+    data: NDArray[Any], turned: list[tuple[int, bool]], number: int, at: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The slice through `at` across the axis that is shown as `number`, with rows and columns turned."""
+    across = turned[number][0]
+    index: list[int | slice] = [slice(None)] * 3 + [0] * (len(data.shape) - 3)
+    index[across] = int(at[across])
+    rows, columns = (turn for turn in turned if turn[0] != across)
+    found = np.asarray(data[tuple(index)], np.float64)
+    found = found if rows[0] < columns[0] else found.T
+    return found[:: -1 if rows[1] else 1, :: -1 if columns[1] else 1]
 
 
 def _window(views: Sequence[_View]) -> tuple[float, float]:
     """Grey values shown as black and as white: the range of the slices without 0.5% outliers."""
-    values = np.concatenate([_slice(view, axis).ravel() for view in views for axis in range(3)])
+    values = np.concatenate([shown.ravel() for view in views for shown in view.slices])
     values = values[np.isfinite(values)]
     if values.size == 0:
         return 0.0, 1.0
@@ -220,7 +227,7 @@ def _panel(
     row, column = [other for other in range(3) if other != axis]
     vertical = (view.low[row], view.high[row]) if upright else (view.high[row], view.low[row])
     image = axes.imshow(
-        _slice(view, axis),
+        view.slices[axis],
         cmap="gray",
         vmin=window[0],
         vmax=window[1],
