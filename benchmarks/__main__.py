@@ -1,7 +1,8 @@
 """``python -m benchmarks``: `convt bench` for this project; it takes the same options.
 
 A complete run writes docs/performance.md and its pictures; one that leaves something out writes
-benchmarks/results/performance.md. The figures of every run are kept in benchmarks/results/.
+benchmarks/results/performance.md. The figures of every run are kept in benchmarks/results/, and what a run
+that was broken off had measured is not measured again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
     if given.isdisjoint(("--output", "-o")):
         complete = given.isdisjoint(PARTIAL)
         added += ["--output", str(ROOT / "docs" if complete else RESULTS)]
+    if given.isdisjoint(("--journal", "--draw")):
+        added += ["--journal", str(RESULTS / "unfinished.jsonl")]
     if given.isdisjoint(("--json", "--draw")):
         added += ["--json", str(RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}.json")]
     return [*arguments, *added]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from benchmarks.__main__ import ROOT, with_defaults
 from convt import jit, reference, target
 from convt.bench import goals, pictures, tables
 from convt.bench.check import draw_places, expected, pick
+from convt.bench.check_gradients import expected_gradients, pick_gradients
 from convt.bench.client import Failed, Worker
+from convt.bench.journal import Journal
 from convt.bench.limits import Copy, Limits, MultiplyAdd
 from convt.bench.measure import Pace, measure
 from convt.bench.page import PAGE, write_page
-from convt.bench.peers import BOUND, GIVEN, OURS, PEERS, Peer, Ready, Unserved, choose
-from convt.bench.problems import PROBLEMS, QUICK, Problem, make_data, select
+from convt.bench.peers import BOUND, GIVEN, GRADIENTS, OURS, PEERS, Peer, Ready, Unserved, choose
+from convt.bench.problems import PROBLEMS, QUICK, Problem, make_data, make_gradient, select
 from convt.bench.results import COMPARED, DIFFERS, Goal, Own, Pair, Results, Row, load, save
 from convt.bench.run import choose_run, run
 from convt.cli import run as run_command
@@ -60,8 +63,20 @@ def prepare(problem: Problem, input: Any, filters: Any, bound: bool) -> Ready:
     return Ready(call, lambda result: result)
 
 
+def prepare_gradients(problem: Problem, input: Any, filters: Any, gradient: Any) -> Ready:
+    spec = problem.spec
+    options = (spec.strides, spec.padding, spec.data_format)
+
+    def call() -> Any:
+        y = reference.conv3d_transpose(input, filters, spec.output_shape, *options)
+        dx = reference.input_gradient(gradient, filters, spec.input_size, *options)
+        return y, dx, reference.filter_gradient(input, gradient, spec.filters_shape, *options)
+
+    return Ready(call, lambda result: result)
+
+
 def fake(variant: str) -> Peer:
-    settings = (GIVEN, BOUND) if variant == "right" else (GIVEN,)
+    settings = (GIVEN, BOUND, GRADIENTS) if variant == "right" else (GIVEN,)
     return Peer(variant, variant.title(), "test_bench", (), settings, variant, environment=HERE)
 
 
@@ -135,13 +150,29 @@ def test_a_shifted_result_or_one_that_is_no_number_is_caught(dtype: str) -> None
     assert wanted.error(pick(problem, y)) == np.inf
 
 
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_expected_gradients_are_the_reference_s(data_format: str, padding: str) -> None:
+    problem = replace(SMALL, data_format=data_format, padding=padding, dtype="float64")
+    data = (*make_data(problem), make_gradient(problem))
+    wanted = expected_gradients(problem, *data)
+    y, dx, dw = prepare_gradients(problem, *data).call()
+    found = pick_gradients(problem, y, dx, dw)
+    np.testing.assert_allclose(found, wanted.exact, rtol=0, atol=1e-11)
+    assert wanted.error(found) < 1
+    for wrong in ((y + 1, dx, dw), (y, -dx, dw), (y, dx, dw[::-1])):
+        assert wanted.error(pick_gradients(problem, *wrong)) > 1
+    with pytest.raises(ValueError, match="the gradient in the filters has shape"):
+        pick_gradients(problem, y, dx, dw[1:])
+
+
 def test_a_result_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 6, 4, 6, 4\), not \(2, 6, 4, 6, 3\)"):
         pick(SMALL, np.zeros((2, 6, 4, 6, 4)))
 
 
 def test_places_reach_all_borders() -> None:
-    places = draw_places(PROBLEMS["unet_mid"])
+    places = draw_places(1, 32, 32, 32)
     assert (places.min(axis=0) == 0).all()
     assert (places.max(axis=0) == [0, 31, 31, 31]).all()
 
@@ -178,18 +209,24 @@ def pair(peer: str, ratio: float, setting: str = GIVEN) -> Pair:
     return Pair(peer, setting, COMPARED, ratios=(ratio,), ratio=ratio, seconds=0.004 * ratio)
 
 
-def row(name: str, *pairs: Pair, threads: int = 2, share: float = 0.95) -> Row:
+def row(
+    name: str,
+    *pairs: Pair,
+    threads: int = 2,
+    share: float = 0.95,
+    settings: tuple[str, ...] = (GIVEN, BOUND),
+) -> Row:
     problem = PROBLEMS[name]
-    own = tuple(Own(s, COMPARED, "", 0.2, 0.004, share, share) for s in (GIVEN, BOUND))
+    own = tuple(Own(s, COMPARED, "", 0.2, 0.004, share, share) for s in settings)
     work = (problem.flops, problem.bytes, 80e9, 20e9)
     return Row(name, problem.title, threads, *work, own, pairs)
 
 
-def results(*rows: Row) -> Results:
+def results(*rows: Row, gradients: tuple[Row, ...] = ()) -> Results:
     labels = {"convt": "convt", **{peer.name: peer.label for peer in PEERS}}
-    made = tuple(goals.from_rows(rows))
+    made = (*goals.from_rows(rows), *goals.from_gradients(gradients))
     place = ({"processor": "one"}, {"NumPy": "2"})
-    return Results("2030-01-01 00:00 UTC", 90, *place, labels, 5, rows, made)
+    return Results("2030-01-01 00:00 UTC", 90, *place, labels, 5, rows, gradients, made)
 
 
 EXAMPLE = results(
@@ -197,6 +234,12 @@ EXAMPLE = results(
     row("upsample", pair("torch", 30), pair("torch-last", 20), share=0.5),
     row("keras", pair("tf", 5), threads=1),
     row("voxel@f16", Pair("tf", GIVEN, DIFFERS, "by far"), Pair("jax", GIVEN, "slow", "asleep")),
+    gradients=(
+        row(
+            "k3s1", pair("tf", 1.6, GRADIENTS), pair("torch", 2.5, GRADIENTS), settings=(GRADIENTS,)
+        ),
+        row("voxel", pair("torch", 0.9, GRADIENTS), settings=(GRADIENTS,)),
+    ),
 )
 
 
@@ -220,6 +263,11 @@ def test_goals_are_held_against_the_most_threads() -> None:
     rich = found["many channels, share of the multiply-add peak"]
     assert (rich.found, rich.met) == ("95% (keras; median 95%)", True)
     assert found["`upsample` against PyTorch"].found == "20.0"
+    bound = found["filters bound, `keras` against the best library"]
+    assert (bound.goal, bound.found, bound.met) == ("at least 1.25", "0.80", False)
+    both = "with both gradients, against the best library"
+    assert found[f"{both}, geometric mean"].found == "1.20"
+    assert found[f"{both}, worst shape"].found == "0.90 (voxel)"
 
 
 def test_tables_show_ratios_or_why_there_is_none() -> None:
@@ -227,18 +275,26 @@ def test_tables_show_ratios_or_why_there_is_none() -> None:
     assert given.title == "Filters with each call, 2 threads"
     assert given.headings[:3] == ["shape", "convt ms", "TF"]
     cells = dict(zip(given.headings, given.rows[0], strict=True))
-    assert (cells["convt ms"], cells["TF"], cells["torch"], cells["peak"]) == (
+    assert (cells["convt ms"], cells["TF"], cells["torch"], cells["effective"]) == (
         *("4", "2.00", "1.25"),
         "95%",
     )
     last = dict(zip(given.headings, given.rows[-1], strict=True))
     assert (last["TF"], last["JAX"], last["torch"]) == ("differs", "slow", "")
     assert tables.ratio_table(EXAMPLE, 1, BOUND).rows[0][:2] == ["keras", "4"]
+    gradients = tables.gradient_table(EXAMPLE)
+    assert gradients.title == "The result and both gradients, 2 threads"
+    assert gradients.headings == [
+        *("shape", "convt ms", "TF", "TF+oneDNN", "torch", "torch last", "effective", "roofline")
+    ]
+    assert gradients.rows[1] == ["voxel", "4", "", "", "0.90", "", "95%", "95%"]
 
 
 def test_where_others_are_ahead_and_what_was_left_out_is_said() -> None:
-    (line,) = tables.ahead(EXAMPLE)
-    assert line == "`keras`, 2 threads, filters bound: ONNX Runtime takes 0.80 of convt's time"
+    assert list(tables.ahead(EXAMPLE)) == [
+        "`keras`, 2 threads, filters bound: ONNX Runtime takes 0.80 of convt's time",
+        "`voxel`, 2 threads, with both gradients: PyTorch takes 0.90 of convt's time",
+    ]
     assert list(tables.left_out(EXAMPLE)) == [
         "TensorFlow, filters given: its result differs (voxel@f16)",
         "JAX, filters given: asleep (voxel@f16)",
@@ -250,7 +306,7 @@ def test_figures_survive_their_file(tmp_path: Path) -> None:
     assert load(tmp_path / "new" / "figures.json") == EXAMPLE
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 0}', '{"format": 1, "rows": [{}]}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 0}', '{"format": 2, "rows": [{}]}'])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -263,8 +319,8 @@ def test_the_page_holds_every_table_and_names_its_pictures(tmp_path: Path) -> No
     path = write_page(EXAMPLE, tmp_path)
     assert path == tmp_path / PAGE
     text = path.read_text()
-    for threads, setting in tables.settings(EXAMPLE):
-        table = tables.ratio_table(EXAMPLE, threads, setting)
+    shown = [tables.ratio_table(EXAMPLE, *which) for which in tables.settings(EXAMPLE)]
+    for table in (*shown, tables.gradient_table(EXAMPLE)):
         assert f"### {table.title}\n" in text
         assert all(f"| {' | '.join(cells)} |" in text for cells in table.rows)
     for name in ("speedup.png", "roofline.png"):
@@ -275,7 +331,7 @@ def test_the_page_holds_every_table_and_names_its_pictures(tmp_path: Path) -> No
 
 
 def test_pictures_of_nothing_compared_are_still_pictures(tmp_path: Path) -> None:
-    bare = replace(EXAMPLE, rows=(row("voxel@f16"),), goals=())
+    bare = replace(EXAMPLE, rows=(row("voxel@f16"),), gradients=(), goals=())
     for path in pictures.draw(bare, tmp_path):
         assert path.read_bytes().startswith(PNG)
 
@@ -297,6 +353,7 @@ def test_files_go_where_the_kind_of_run_belongs() -> None:
     assert "--json" in complete
     assert partial[partial.index("--output") + 1] == str(ROOT / "benchmarks" / "results")
     assert "--json" not in partial
+    assert "--journal" in partial
     assert with_defaults(["-o", "x", "--draw", "y"]) == ["-o", "x", "--draw", "y", "--force"]
 
 
@@ -374,10 +431,46 @@ def test_libraries_are_checked_before_they_are_compared() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="workers inherit descriptors")
+def test_gradients_are_three_sums() -> None:
+    (found,) = measure([SMALL], [fake("right")], 1, PACE, (GRADIENTS,))
+    (own,), (pair,) = found.own, found.pairs
+    assert (own.status, own.reason) == (pair.status, pair.reason) == (COMPARED, "")
+    assert own.setting == pair.setting == GRADIENTS
+    assert (found.flops, found.bytes) == (3 * SMALL.flops, 3 * SMALL.bytes)
+
+
+def test_a_run_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "journal.jsonl"
+    problems = [PROBLEMS[name] for name in ("keras", "voxel")]
+    asked: list[list[str]] = []
+
+    def measured(rest: list[Problem]) -> Iterator[Row]:
+        asked.append([problem.name for problem in rest])
+        for problem in rest:
+            yield row(problem.name)
+
+    def rows(pace: Pace = PACE) -> Iterator[Row]:
+        return Journal(path, [], pace).through("results", 2, problems, measured)
+
+    broken = rows()
+    assert next(broken).problem == "keras"
+    broken.close()  # type: ignore[attr-defined]
+    with path.open("a") as file:
+        file.write('["results", {"prob')
+    assert list(rows()) == [row("keras"), row("voxel")]
+    assert list(rows(PACE._replace(rounds=9))) == [row("keras"), row("voxel")]
+    assert list(rows(PACE._replace(rounds=9))) == [row("keras"), row("voxel")]
+    assert asked == [["keras", "voxel"], ["voxel"], ["keras", "voxel"], []]
+    Journal(path, [], PACE).drop()
+    assert not path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="workers inherit descriptors")
 def test_a_library_that_never_answers_is_given_up() -> None:
     with Worker(fake("sleeps"), 1) as worker:
         with pytest.raises(Failed, match="took more than 1 s") as found:
-            worker.ask("build", "key", SMALL, False, timeout=1)
+            worker.ask("build", "key", SMALL, GIVEN, timeout=1)
         assert found.value.status == "slow"
         with pytest.raises(Failed, match="another problem ended the process"):
             worker.ask("turn", "key", 0.1, timeout=30)
@@ -395,7 +488,11 @@ def test_every_library_computes_the_same(name: str) -> None:
         replace(SMALL, name="odd", strides=(2, 2, 2), kernel=(4, 3, 4), output=(5, 7, 4)),
         replace(SMALL, name="valid@ncdhw", padding="VALID", data_format="NCDHW"),
     ]
-    for found in measure(problems, [peer], 1, PACE._replace(rounds=1)):
+    settings = (GIVEN, BOUND, GRADIENTS)
+    for found in measure(problems, [peer], 1, PACE._replace(rounds=1), settings):
+        assert [pair.setting for pair in found.pairs] == [
+            *filter(peer.settings.__contains__, settings)
+        ]
         for pair in found.pairs:
             assert (pair.status, pair.reason) == (COMPARED, "")
             assert pair.ratio > 0

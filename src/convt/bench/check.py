@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from convt.bench.problems import Problem
 
-__all__ = ["Expected", "draw_places", "expected", "pick"]
+__all__ = ["Expected", "bound", "draw_places", "expected", "pick"]
 
 Array = npt.NDArray[Any]
 _PLACES = 1024  # voxels compared
@@ -27,8 +27,8 @@ _EPSILON = {"float16": 2.0**-8, "bfloat16": 2.0**-5, "float32": 2.0**-20, "float
 class Expected:
     """The right answers at the places drawn."""
 
-    exact: Array  # [place, channel]
-    bound: Array  # [place, channel]: the largest error that is let pass
+    exact: Array
+    bound: Array  # of the same shape: the largest error that is let pass
 
     def error(self, found: Array) -> float:
         """The largest error, as a multiple of the bound; not a number counts as infinite."""
@@ -37,11 +37,11 @@ class Expected:
         return float(np.nan_to_num(ratio, nan=np.inf).max(initial=0.0))
 
 
-def draw_places(problem: Problem) -> npt.NDArray[np.int64]:
-    """Rows of batch, depth, height, width of outputs."""
+def draw_places(*lengths: int) -> npt.NDArray[np.int64]:
+    """Rows of indices into axes of these lengths: batch, depth, height and width."""
     rng = np.random.default_rng(0)
     columns = []
-    for length in (problem.batch, *problem.spec.output_size):
+    for length in lengths:
         anywhere = rng.integers(0, length, _PLACES)
         border = rng.integers(-_BORDER, _BORDER, _PLACES) % length
         columns.append(np.where(rng.random(_PLACES) < 0.25, border, anywhere))
@@ -53,13 +53,13 @@ def pick(problem: Problem, output: Array) -> npt.NDArray[np.float64]:
     if output.shape != problem.spec.output_shape:
         raise ValueError(f"the result has shape {output.shape}, not {problem.spec.output_shape}")
     last = output if problem.data_format == "NDHWC" else np.moveaxis(output, 1, -1)
-    found: Array = last[tuple(draw_places(problem).T)]
+    found: Array = last[tuple(_places(problem).T)]
     return found.astype(np.float64)
 
 
 def expected(problem: Problem, input: Array, filters: Array) -> Expected:
     """Sum up the products of every tap that reaches the places drawn."""
-    spec, places = problem.spec, draw_places(problem)
+    spec, places = problem.spec, _places(problem)
     x = input if problem.data_format == "NDHWC" else np.moveaxis(input, 1, -1)
     exact = np.zeros((len(places), problem.out_channels))
     size = np.zeros_like(exact)
@@ -70,4 +70,14 @@ def expected(problem: Problem, input: Array, filters: Array) -> Expected:
         weights = filters[tap].astype(np.float64).T
         exact[hits] += values @ weights
         size[hits] += np.abs(values) @ np.abs(weights)
-    return Expected(exact, size * _EPSILON[problem.dtype] + np.finfo(np.float32).tiny)
+    return Expected(exact, bound(problem, size))
+
+
+def bound(problem: Problem, size: Array) -> Array:
+    """The largest error that is let pass in sums whose absolute products add up to `size`."""
+    most: Array = size * _EPSILON[problem.dtype] + np.finfo(np.float32).tiny
+    return most
+
+
+def _places(problem: Problem) -> npt.NDArray[np.int64]:
+    return draw_places(problem.batch, *problem.spec.output_size)

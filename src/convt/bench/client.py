@@ -93,6 +93,9 @@ class Worker:
         root = str(Path(__file__).parents[2])
         paths = [root, *filter(None, [kept.get("PYTHONPATH")])]
         kept["PYTHONPATH"] = os.pathsep.join(paths)
+        kept["PYTHONDONTWRITEBYTECODE"] = (
+            ""  # modules are compiled once, as where they are installed
+        )
         return {**kept, **dict(self.peer.environment), **self._environment}
 
     def _exchange(self, message: Any, timeout: float) -> Any:

@@ -14,16 +14,17 @@ from statistics import median
 from typing import NamedTuple
 
 from convt.bench.check import Expected, expected
+from convt.bench.check_gradients import expected_gradients
 from convt.bench.client import Failed, Worker
-from convt.bench.peers import BOUND, GIVEN, OURS, Peer
-from convt.bench.problems import Problem, make_data
+from convt.bench.peers import BOUND, GIVEN, GRADIENTS, OURS, Peer
+from convt.bench.problems import Problem, make_data, make_gradient
 from convt.bench.results import COMPARED, DIFFERS, Own, Pair, Row
 
 __all__ = ["Contender", "Pace", "measure"]
 
 _LONGEST = 60.0  # seconds that anything else may take
 _SETTLE = 0.01  # seconds before a turn, for the threads of the last one to fall asleep
-SETTINGS = (GIVEN, BOUND)
+_SUMS = {GIVEN: 1, BOUND: 1, GRADIENTS: 3}  # in a call, each as large as the forward one
 
 
 class Pace(NamedTuple):
@@ -55,7 +56,7 @@ class Contender:
     def build(self, wanted: Expected, longest: float) -> float:
         """Prepare the problem, compute it once, check the result; the seconds of that call."""
         try:
-            arguments = (self.key, self.problem, self.setting == BOUND)
+            arguments = (self.key, self.problem, self.setting)
             found, seconds = self.worker.ask("build", *arguments, timeout=longest)
         except Failed as failure:
             self.give_up(failure)
@@ -109,18 +110,25 @@ def duel(ours: Contender, theirs: Contender, pace: Pace) -> None:
 
 
 def measure(
-    problems: Sequence[Problem], peers: Sequence[Peer], threads: int, pace: Pace
+    problems: Sequence[Problem],
+    peers: Sequence[Peer],
+    threads: int,
+    pace: Pace,
+    settings: Sequence[str] = (GIVEN, BOUND),
 ) -> Iterator[Row]:
     """Measure one problem after another on so many threads."""
     with ExitStack() as stack:
         ours = stack.enter_context(Worker(OURS, threads))
         others = [stack.enter_context(Worker(peer, threads)) for peer in peers]
         for problem in problems:
-            wanted = expected(problem, *make_data(problem))
-            matches = [_Match(problem, setting, ours, others, pace) for setting in SETTINGS]
-            for match in matches:
-                match.play(wanted)
-            yield _row(problem, threads, matches)
+            data = make_data(problem)
+            wanted = dict.fromkeys((GIVEN, BOUND), expected(problem, *data))
+            if GRADIENTS in settings:
+                wanted[GRADIENTS] = expected_gradients(problem, *data, make_gradient(problem))
+            matches = {s: _Match(problem, s, ours, others, pace) for s in settings}
+            for setting, match in matches.items():
+                match.play(wanted[setting])
+            yield _row(problem, threads, list(matches.values()), _SUMS[settings[0]])
 
 
 class _Match:
@@ -130,6 +138,7 @@ class _Match:
         self, problem: Problem, setting: str, ours: Worker, others: Sequence[Worker], pace: Pace
     ) -> None:
         self._problem, self._worker, self._pace = problem, ours, pace
+        self._sums = _SUMS[setting]
         self._own = Contender(ours, problem, setting)
         self._rivals = [
             Contender(worker, problem, setting)
@@ -178,8 +187,9 @@ class _Match:
     def _share(self, seconds: float) -> tuple[float, float]:
         """A call's share of the peak, and of what peak and memory allow, as last measured."""
         flops, memory = self.rates[-1]
-        least = self._problem.flops / flops
-        return least / seconds, max(least, self._problem.bytes / memory) / seconds
+        least = self._sums * self._problem.flops / flops
+        moved = self._sums * self._problem.bytes / memory
+        return least / seconds, max(least, moved) / seconds
 
     def own(self) -> Own:
         """What was found of convt."""
@@ -195,14 +205,14 @@ class _Match:
         return [rival.pair() for rival in self._rivals]
 
 
-def _row(problem: Problem, threads: int, matches: Sequence[_Match]) -> Row:
+def _row(problem: Problem, threads: int, matches: Sequence[_Match], sums: int) -> Row:
     rates = [rate for match in matches for rate in match.rates]
     return Row(
         problem=problem.name,
         title=problem.title,
         threads=threads,
-        flops=problem.flops,
-        bytes=problem.bytes,
+        flops=sums * problem.flops,
+        bytes=sums * problem.bytes,
         peak_flops=median(flops for flops, _ in rates),
         copy_bytes=median(memory for _, memory in rates),
         own=tuple(match.own() for match in matches),

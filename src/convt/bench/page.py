@@ -31,10 +31,14 @@ library that is far behind).
   and with `channels_last_3d`; OpenVINO computes in float32. A library that wants channels first gets its
   data in that order before the clock starts. Nothing is recorded for gradients, and each library allocates
   its own result. JAX, whose calls take seconds, is measured on the most threads alone.
-- **peak**: convt's rate as a share of the fused multiply-adds that this machine can do, measured by
-  generated code between the turns. **roofline**: its share of what that peak and the speed of copying large
-  arrays allow together, with input, filters and output moved once. Arrays that stay in the caches can do
-  better than that.
+- **The result and both gradients**: `convt.conv3d_transpose_vjp`, TensorFlow's `GradientTape` and PyTorch's
+  autograd, with a gradient of the output that is there already. All three arrays are checked: the gradient
+  in the input at 1024 voxels, that in the filters at all taps of 8 x 8 channels.
+- **effective**: the products that the definition asks for, done per second, as a share of the fused
+  multiply-adds that this machine can do, measured by generated code between the turns. It goes past 100%
+  where minimal filtering gets by with fewer products. **roofline**: the share of what that peak and the
+  speed of copying large arrays allow together, with each array moved once (for gradients: in each of the
+  three operations). Arrays that stay in the caches can do better than that.
 """
 
 
@@ -70,8 +74,12 @@ def _page(results: Results) -> Iterator[str]:
     for threads, setting in tables.settings(results):
         yield from _section(tables.ratio_table(results, threads, setting).title, level=3)
         yield from _table(tables.ratio_table(results, threads, setting))
+    if results.gradients:
+        table = tables.gradient_table(results)
+        yield from _section(table.title, level=3)
+        yield from _table(table)
     yield from _section("Against the machine")
-    yield "![convt's rate below the roofline of this machine](images/roofline.png)"
+    yield "![convt's effective rate beside the roofline of this machine](images/roofline.png)"
     yield from _section("Where another library is ahead")
     yield from _list(
         tables.ahead(results), "Nowhere in this run, but for differences below one percent."
@@ -92,6 +100,12 @@ def _headline(results: Results) -> Iterator[str]:
         yield (
             f"Over {len(rows)} layers of common networks in float32, on {most} threads, the fastest "
             f"other library of each takes {mean:.2f} times as long as convt (geometric mean)."
+        )
+        yield ""
+    mean = overall(results.gradients)
+    if mean is not None:
+        yield (
+            f"With both gradients, over {len(results.gradients)} of them, it is {mean:.2f} times as long."
         )
         yield ""
 

@@ -89,7 +89,7 @@ def _bars(axes: Any, results: Results, rows: Sequence[Row], setting: str, place:
 
 
 def roofline(results: Results, rows: Sequence[Row]) -> Any:
-    """Points: rate against arithmetic intensity, below the roof of peak and copy bandwidth.
+    """Points: effective rate against arithmetic intensity, below the roof of peak and copy bandwidth.
 
     A point's height is its share of the peak measured beside it, times the median peak of the run, so that
     the machine's moods don't move it. Variants of a shape would lie on top of it and are left out.
@@ -117,7 +117,7 @@ def roofline(results: Results, rows: Sequence[Row]) -> Any:
     for axis in (axes.xaxis, axes.yaxis):
         _plain_numbers(axis)
     axes.set_xlabel("multiplications and additions per byte of input, filters and output")
-    axes.set_ylabel("GFLOP/s")
+    axes.set_ylabel("effective GFLOP/s: of the definition's multiplications and additions")
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.legend(loc="lower right")
     figure.suptitle(f"convt against the limits of this machine, {_threads(rows)}")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from convt.geometry import axes
 from convt.spec import Spec, make_spec
 
-__all__ = ["PROBLEMS", "QUICK", "Problem", "make_data", "select"]
+__all__ = ["PROBLEMS", "QUICK", "Problem", "make_data", "make_gradient", "select"]
 
 Array = npt.NDArray[Any]
 Triple = tuple[int, int, int]
@@ -128,6 +128,8 @@ _TWELVE = (
     _problem("upsample", (1, 1), 96, 4, 2),
     _problem("odd_out", (48, 24), 32, 3, 2, output=_cube(63)),
 )
+# With more channels, minimal filtering saves more.
+_WIDER = (_problem("k3s1_64", (64, 64), 32, 3, 1),)
 # The decoder of nnU-Net, and problems that users have reported as slow, by the number of the report.
 _REPORTED = (
     _problem("nnunet_320", (320, 320), (8, 10, 12), 2, 2, padding="VALID"),
@@ -152,6 +154,7 @@ PROBLEMS: dict[str, Problem] = {
     problem.name: problem
     for problem in (
         *_TWELVE,
+        *_WIDER,
         *_REPORTED,
         *(
             replace(problem, name=f"{problem.name}@{variant}", **change)
@@ -187,3 +190,13 @@ def make_data(problem: Problem) -> tuple[Array, Array]:
         x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
     dtype = np.dtype(problem.dtype)
     return x.astype(dtype, copy=False), w.astype(dtype, copy=False)
+
+
+def make_gradient(problem: Problem) -> Array:
+    """A gradient in the output, in the layout and element type of the problem."""
+    rng = np.random.default_rng(crc32(f"{problem.base} gradient".encode()))
+    shape = (problem.batch, *problem.spec.output_size, problem.out_channels)
+    g = rng.standard_normal(shape, np.float32)
+    if problem.data_format == "NCDHW":
+        g = np.ascontiguousarray(np.moveaxis(g, -1, 1))
+    return g.astype(np.dtype(problem.dtype), copy=False)

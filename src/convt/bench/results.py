@@ -14,10 +14,21 @@ from typing import Any
 
 from convt.bench.problems import PROBLEMS, Problem
 
-__all__ = ["COMPARED", "DIFFERS", "Goal", "Own", "Pair", "Results", "Row", "load", "save"]
+__all__ = [
+    "COMPARED",
+    "DIFFERS",
+    "Goal",
+    "Own",
+    "Pair",
+    "Results",
+    "Row",
+    "load",
+    "read_row",
+    "save",
+]
 
 COMPARED, DIFFERS = "compared", "differs"  # other states: "failed", "slow", "unserved"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +113,14 @@ class Results:
     peers: dict[str, str]  # names and labels
     rounds: int  # turns of each pair, at most
     rows: tuple[Row, ...]
+    gradients: tuple[Row, ...]  # the result and both gradients
     goals: tuple[Goal, ...]
 
     @property
     def sound(self) -> bool:
         """Whether convt computed everything, and rightly."""
-        return all(own.status == COMPARED for row in self.rows for own in row.own)
+        rows = (*self.rows, *self.gradients)
+        return all(own.status == COMPARED for row in rows for own in row.own)
 
 
 def overall(rows: Iterable[Row]) -> float | None:
@@ -138,14 +151,15 @@ def load(path: Path) -> Results:
         found: dict[str, Any] = json.loads(path.read_text())
         if found.pop("format") != _FORMAT:
             raise ValueError("another format")
-        rows = tuple(_row(row) for row in found.pop("rows"))
+        rows, gradients = (tuple(map(read_row, found.pop(k))) for k in ("rows", "gradients"))
         goals = tuple(Goal(**goal) for goal in found.pop("goals"))
-        return Results(**found, rows=rows, goals=goals)
+        return Results(**found, rows=rows, gradients=gradients, goals=goals)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: no results of this benchmark: {error}") from None
 
 
-def _row(found: dict[str, Any]) -> Row:
+def read_row(found: dict[str, Any]) -> Row:
+    """The row that ``asdict`` took apart."""
     if found["problem"] not in PROBLEMS:
         raise ValueError(f"{found['problem']!r} is no shape known here")
     own = tuple(Own(**own) for own in found.pop("own"))

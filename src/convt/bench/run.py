@@ -1,15 +1,16 @@
-"""A whole run: every shape with every library, then convt's goals."""
+"""A whole run: every shape with every library, then gradients, then convt's goals."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple
 
 from convt.bench import goals, machine
+from convt.bench.journal import Journal
 from convt.bench.measure import Pace, measure
-from convt.bench.peers import OURS, Peer, choose
+from convt.bench.peers import BOUND, GIVEN, GRADIENTS, OURS, Peer, choose
 from convt.bench.problems import PROBLEMS, QUICK, Problem, select
 from convt.bench.results import Results, Row
 
@@ -61,22 +62,44 @@ def choose_run(
     )
 
 
-def run(choice: Choice, say: Callable[[Row | str], None]) -> Results:
-    """Measure all of it; `say` hears of every row, and of what comes next."""
+def run(
+    choice: Choice, say: Callable[[Row | str], None], journal: Journal | None = None
+) -> Results:
+    """Measure all of it; `say` hears of every row, and of what comes next.
+
+    What `journal` holds of an earlier run that was broken off is not measured again.
+    """
     start = time.perf_counter()
-    rows = []
+    journal = journal or Journal(None, choice.peers, choice.pace)
+
+    def rows_of(
+        part: str, problems: list[Problem], peers: list[Peer], threads: int, *settings: str
+    ) -> Iterator[Row]:
+        def measured(rest: list[Problem]) -> Iterator[Row]:
+            return measure(rest, peers, threads, choice.pace, settings)
+
+        for row in journal.through(part, threads, problems, measured):
+            say(row)
+            yield row
+
+    rows: list[Row] = []
     for number, threads in enumerate(choice.threads):
         problems, peers = choice.problems, choice.peers
         if number and choice.complete:  # what takes long, and variants, on the most threads alone
             problems = [problem for problem in problems if problem.name == problem.base]
             peers = [peer for peer in peers if not peer.once]
         say(f"{len(problems)} shapes, {_threads(threads)}")
-        for row in measure(problems, peers, threads, choice.pace):
-            rows.append(row)
-            say(row)
+        rows += rows_of("results", problems, peers, threads, GIVEN, BOUND)
+    threads = choice.threads[0]
+    problems = [problem for problem in choice.problems if problem.name in QUICK]
+    peers = [peer for peer in choice.peers if GRADIENTS in peer.settings]
+    if problems:
+        say(f"{len(problems)} shapes with both gradients, {_threads(threads)}")
+    gradients = list(rows_of(GRADIENTS, problems, peers, threads, GRADIENTS))
     say("convt against its goals")
     found = [
         *goals.from_rows(rows),
+        *goals.from_gradients(gradients),
         *goals.measured(choice.problems, choice.threads[0], choice.pace),
     ]
     return Results(
@@ -87,6 +110,7 @@ def run(choice: Choice, say: Callable[[Row | str], None]) -> Results:
         peers={peer.name: peer.label for peer in (OURS, *choice.peers)},
         rounds=choice.pace.rounds,
         rows=tuple(rows),
+        gradients=tuple(gradients),
         goals=tuple(found),
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from convt.bench.peers import BOUND, GIVEN, PEERS
+from convt.bench.peers import BOUND, GIVEN, GRADIENTS, PEERS
 from convt.bench.results import COMPARED, DIFFERS, Goal, Pair, Results, Row
 
-__all__ = ["Table", "ahead", "goal_table", "left_out", "ratio_table"]
+__all__ = ["Table", "ahead", "goal_table", "gradient_table", "left_out", "ratio_table"]
 
 _SHORT = {
     "tf": "TF",
@@ -20,6 +20,11 @@ _SHORT = {
     "openvino": "OpenVINO",
 }
 _MARKS = {"unserved": "-"}
+_WORDS = {
+    GIVEN: "filters given",
+    BOUND: "filters bound",
+    GRADIENTS: "with both gradients",
+}
 
 
 class Table(NamedTuple):
@@ -34,12 +39,26 @@ class Table(NamedTuple):
 def ratio_table(results: Results, threads: int, setting: str) -> Table:
     """Every shape in one setting: convt's time, and how many times as long each library took."""
     rows = [row for row in results.rows if row.threads == threads]
+    word = "with each call" if setting == GIVEN else "bound beforehand"
+    return _ratios(f"Filters {word}, {_threads(threads)}", results, rows, setting)
+
+
+def gradient_table(results: Results) -> Table:
+    """The same for the result and both gradients together."""
+    rows = results.gradients
+    title = f"The result and both gradients, {_threads(rows[0].threads if rows else 1)}"
+    return _ratios(title, results, rows, GRADIENTS)
+
+
+def _ratios(title: str, results: Results, rows: Sequence[Row], setting: str) -> Table:
     peers = [p.name for p in PEERS if p.name in results.peers and setting in p.settings]
     peers += sorted({p.peer for r in rows for p in r.pairs if p.setting == setting} - {*peers})
-    word = "with each call" if setting == GIVEN else "bound beforehand"
-    title = f"Filters {word}, {threads} thread{'s' * (threads > 1)}"
-    headings = ["shape", "convt ms", *(_SHORT.get(p, p) for p in peers), "peak", "roofline"]
+    headings = ["shape", "convt ms", *(_SHORT.get(p, p) for p in peers), "effective", "roofline"]
     return Table(title, headings, [_cells(row, setting, peers) for row in rows])
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _cells(row: Row, setting: str, peers: list[str]) -> list[str]:
@@ -95,14 +114,14 @@ def ahead(results: Results) -> Iterator[str]:
     """Where another library is faster than convt by more than a hundredth, the worst first."""
     pairs = [
         (pair, row)
-        for row in results.rows
+        for row in (*results.rows, *results.gradients)
         for pair in row.pairs
         if pair.status == COMPARED and 0 < pair.ratio < 0.99
     ]
     for pair, row in sorted(pairs, key=lambda found: found[0].ratio):
         label = results.peers.get(pair.peer, pair.peer)
         yield (
-            f"`{row.problem}`, {row.threads} thread{'s' * (row.threads > 1)}, filters {pair.setting}: "
+            f"`{row.problem}`, {_threads(row.threads)}, {_WORDS[pair.setting]}: "
             f"{label} takes {pair.ratio:.2f} of convt's time"
         )
 
@@ -110,7 +129,7 @@ def ahead(results: Results) -> Iterator[str]:
 def left_out(results: Results) -> Iterator[str]:
     """Which results were not compared, and why, with the shapes that it concerns."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for row in results.rows:
+    for row in (*results.rows, *results.gradients):
         own = (Pair("convt", o.setting, o.status, o.reason) for o in row.own)
         for pair in (*own, *row.pairs):
             if pair.status != COMPARED:
@@ -120,7 +139,7 @@ def left_out(results: Results) -> Iterator[str]:
                     shapes.append(row.problem)
     for (peer, setting, reason), shapes in found.items():
         label = results.peers.get(peer, peer)
-        yield f"{label}, filters {setting}: {reason} ({', '.join(shapes)})"
+        yield f"{label}, {_WORDS[setting]}: {reason} ({', '.join(shapes)})"
 
 
 def settings(results: Results) -> list[tuple[int, str]]:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy.typing as npt
 
 from convt.bench.check import pick
-from convt.bench.peers import Peer, Ready, Unserved
-from convt.bench.problems import Problem, make_data
+from convt.bench.check_gradients import pick_gradients
+from convt.bench.peers import BOUND, GRADIENTS, Peer, Ready, Unserved
+from convt.bench.problems import Problem, make_data, make_gradient
 
 __all__ = ["main"]
 
@@ -57,14 +58,22 @@ class _Server:
         self._ready: dict[str, Ready] = {}
         self._limits: Any = None
 
-    def build(self, key: str, problem: Problem, bound: bool) -> tuple[npt.NDArray[Any], float]:
+    def build(self, key: str, problem: Problem, setting: str) -> tuple[npt.NDArray[Any], float]:
         """Prepare a problem under the name `key`; what is to be checked, and seconds of the first call."""
-        ready: Ready = self._module.prepare(problem, *make_data(problem), bound)
+        data = make_data(problem)
+        ready: Ready
+        if setting == GRADIENTS:
+            ready = self._module.prepare_gradients(problem, *data, make_gradient(problem))
+        else:
+            ready = self._module.prepare(problem, *data, setting == BOUND)
         start = perf_counter()
         result = ready.call()
         seconds = perf_counter() - start
         self._ready[key] = ready
-        return pick(problem, ready.array(result)), seconds
+        found = ready.array(result)
+        if setting == GRADIENTS:
+            return pick_gradients(problem, *found), seconds
+        return pick(problem, found), seconds
 
     def first(self, problem: Problem, bound: bool) -> float:
         """Seconds of the first call of a problem, with binding the filters if they are bound."""

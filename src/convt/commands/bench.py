@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from convt.bench import tables
+from convt.bench.journal import Journal
 from convt.bench.page import PAGE, write_page
 from convt.bench.results import Results, Row, load, save
 from convt.bench.run import Choice, choose_run, run
@@ -47,6 +48,12 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")
     ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep what is measured there, and go on from it if broken off."
+        ),
+    ] = None,
     draw: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Show the figures of this JSON file; measure nothing."),
@@ -68,8 +75,11 @@ def bench(
         threads=None if threads is None else integers("--threads", threads),
         rounds=rounds,
     )
-    results = load(draw) if draw is not None else measure(choice)
+    kept = None if draw is not None else Journal(journal, choice.peers, choice.pace)
+    results = load(draw) if draw is not None else measure(choice, kept)
     report(results, output=output, json=json)
+    if kept is not None:
+        kept.drop()
     raise typer.Exit(0 if results.sound else 2)
 
 
@@ -77,7 +87,7 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
-def measure(choice: Choice) -> Results:
+def measure(choice: Choice, journal: Journal | None) -> Results:
     """Run, telling on standard error how it goes."""
     console = Console(stderr=True)
 
@@ -90,7 +100,7 @@ def measure(choice: Choice) -> Results:
         line = f"  {news.problem:<16}{against:<24}{own.of_roofline:>5.0%} of the roofline"
         console.print(line, highlight=False)
 
-    return run(choice, say)
+    return run(choice, say, journal)
 
 
 def report(results: Results, *, output: Path | None, json: Path | None) -> None:
@@ -100,6 +110,8 @@ def report(results: Results, *, output: Path | None, json: Path | None) -> None:
         console = Console(width=_WIDTH)
     for threads, setting in tables.settings(results):
         console.print(_rich(tables.ratio_table(results, threads, setting)))
+    if results.gradients:
+        console.print(_rich(tables.gradient_table(results)))
     console.print(_rich(tables.goal_table(results.goals)))
     for title, lines in (
         ("Another library is ahead:", tables.ahead(results)),

@@ -3,7 +3,9 @@
 ``start(threads, variant)`` configures the library in a new process, before anything else is called.
 ``prepare(problem, input, filters, bound)`` hands over the data in the order that the library likes best,
 and returns a call that computes the result as a user of the library would get it. With `bound`, the
-filters are known beforehand and may be put in order. What a library can't do it raises `Unserved` for.
+filters are known beforehand and may be put in order. ``prepare_gradients(problem, input, filters,
+gradient)`` does the same for the result and, from a gradient in it, those in input and filters, in this
+order. What a library can't do it raises `Unserved` for.
 """
 
 from __future__ import annotations
@@ -16,9 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GIVEN", "OURS", "PEERS", "Peer", "Ready", "Unserved", "channels_first", "choose"]
+__all__ = [
+    "BOUND",
+    "GIVEN",
+    "GRADIENTS",
+    "OURS",
+    "PEERS",
+    "Peer",
+    "Ready",
+    "Unserved",
+    "channels_first",
+    "choose",
+]
 
 GIVEN, BOUND = "given", "bound"  # filters that come with each call, or are known beforehand
+GRADIENTS = "gradients"  # the result and both gradients
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +45,7 @@ class Ready(NamedTuple):
     """A problem that a library is ready to compute."""
 
     call: Callable[[], Any]  # computes, and returns the library's own kind of array
-    array: Callable[[Any], Array]  # that array in NumPy, in the layout of the problem
+    array: Callable[[Any], Any]  # that array (or all three) in NumPy, in the layout of the problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,7 @@ class Peer:
     label: str  # as tables have it
     module: str  # with `start` and `prepare`
     needs: tuple[str, ...]  # modules that have to be installed
-    settings: tuple[str, ...]  # of filters: "given", "bound"
+    settings: tuple[str, ...]  # "given", "bound", "gradients"
     variant: str = ""  # handed to `start`
     once: bool = False  # on the most threads alone, since its calls take seconds
     environment: tuple[tuple[str, str], ...] = ()  # set for its process
@@ -53,24 +67,31 @@ class Peer:
 
 
 _HERE = "convt.bench.peers"
-OURS = Peer("convt", "convt", f"{_HERE}.ours", (), (GIVEN, BOUND))
+OURS = Peer("convt", "convt", f"{_HERE}.ours", (), (GIVEN, BOUND, GRADIENTS))
 PEERS: tuple[Peer, ...] = (
-    Peer("tf", "TensorFlow", f"{_HERE}.tensorflow", ("tensorflow",), (GIVEN,)),
+    Peer("tf", "TensorFlow", f"{_HERE}.tensorflow", ("tensorflow",), (GIVEN, GRADIENTS)),
     Peer(
         "tf-onednn",
         "TensorFlow + oneDNN",
         f"{_HERE}.tensorflow",
         ("tensorflow",),
-        (GIVEN,),
+        (GIVEN, GRADIENTS),
         environment=(("TF_ENABLE_ONEDNN_OPTS", "1"),),
     ),
-    Peer("torch", "PyTorch", f"{_HERE}.torch", ("torch",), (GIVEN, BOUND), "contiguous_format"),
+    Peer(
+        "torch",
+        "PyTorch",
+        f"{_HERE}.torch",
+        ("torch",),
+        (GIVEN, BOUND, GRADIENTS),
+        "contiguous_format",
+    ),
     Peer(
         "torch-last",
         "PyTorch, channels last",
         f"{_HERE}.torch",
         ("torch",),
-        (GIVEN, BOUND),
+        (GIVEN, BOUND, GRADIENTS),
         "channels_last_3d",
     ),
     Peer(

@@ -13,7 +13,7 @@ import torch
 from convt.bench.peers import Array, Ready, Unserved, as_layout, channels_first
 from convt.bench.problems import Problem
 
-__all__ = ["prepare", "start"]
+__all__ = ["prepare", "prepare_gradients", "start"]
 
 _format: Any = torch.contiguous_format
 
@@ -28,20 +28,52 @@ def start(threads: int, variant: str) -> None:
 
 def prepare(problem: Problem, input: Array, filters: Array, bound: bool) -> Ready:
     """Tensors in the memory format; TensorFlow's padding by PyTorch's, and a view where that has more."""
-    spec = problem.spec
+    x, w = _tensors(problem, input, filters)
+    padding, more, cut = _geometry(problem)
+    convolve = _bound if bound else _given
+    call = convolve(x, w, list(problem.strides), padding, more)
+    if cut is not None:
+        return Ready(lambda: call()[cut], _array(problem))
+    return Ready(call, _array(problem))
+
+
+def prepare_gradients(problem: Problem, input: Array, filters: Array, gradient: Array) -> Ready:
+    """Gradients by autograd."""
+    x, w = (tensor.requires_grad_() for tensor in _tensors(problem, input, filters))
+    dy = _tensor(channels_first(gradient, problem.data_format))
+    padding, more, cut = _geometry(problem)
+    function = torch.nn.functional.conv_transpose3d
+    strides = list(problem.strides)
+
+    def call() -> Any:
+        with torch.enable_grad():
+            y = function(x, w, None, strides, padding, more)
+            y = y if cut is None else y[cut]
+            return (y.detach(), *torch.autograd.grad(y, (x, w), dy))
+
+    def array(result: Any) -> Any:
+        y, dx, dw = result
+        return (*map(_array(problem), (y, dx)), dw.permute(2, 3, 4, 1, 0).numpy())
+
+    return Ready(call, array)
+
+
+def _tensors(problem: Problem, input: Array, filters: Array) -> tuple[Any, Any]:
     x = _tensor(channels_first(input, problem.data_format))
-    w = _tensor(filters.transpose(4, 3, 0, 1, 2).copy())
-    padding = spec.pad_before
+    return x, _tensor(filters.transpose(4, 3, 0, 1, 2).copy())
+
+
+def _geometry(problem: Problem) -> tuple[list[int], list[int], Any]:
+    """PyTorch's padding and output padding, and what to take of the result where it has more."""
+    spec = problem.spec
     axes = zip(spec.input_size, spec.strides, spec.kernel, strict=True)
     whole = [(i - 1) * s + k for i, s, k in axes]
-    natural = [n - 2 * p for n, p in zip(whole, padding, strict=True)]
+    natural = [n - 2 * p for n, p in zip(whole, spec.pad_before, strict=True)]
     more = [max(o - n, 0) for o, n in zip(spec.output_size, natural, strict=True)]
-    convolve = _bound if bound else _given
-    call = convolve(x, w, list(spec.strides), list(padding), more)
-    d, h, v = spec.output_size
+    cut = None
     if any(n > o for n, o in zip(natural, spec.output_size, strict=True)):
-        return Ready(lambda: call()[:, :, :d, :h, :v], _array(problem))
-    return Ready(call, _array(problem))
+        cut = (slice(None), slice(None), *(slice(length) for length in spec.output_size))
+    return list(spec.pad_before), more, cut
 
 
 def _tensor(array: Array) -> Any:

@@ -1,0 +1,151 @@
+"""Measuring `convt.volumes.upsample` beside the interpolation of other libraries.
+
+All work on one float32 cube, in turns: convt, another library, convt, the next one, ... Only the ratio of
+neighbouring turns is compared, since a machine's speed drifts. Each library is asked for the same result,
+which is checked first: voxels that cover the same box, faces repeated, the same number of threads where it
+has any. Where a library knows more than one way, the fastest counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convt.volumes import upsample
+
+__all__ = ["PEERS", "Turns", "measure", "table"]
+
+Array = NDArray[Any]
+Call = Callable[[], Any]
+_ORDERS = {"nearest": 0, "trilinear": 1}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """One other library beside convt, on one problem; times in seconds."""
+
+    kernel: str
+    size: int  # voxels along each side of the input
+    factor: int
+    peer: str  # the name that `PEERS` has for it
+    ours: float  # median
+    theirs: float  # median
+    ratio: float  # median over neighbouring turns of theirs / ours
+    error: float  # largest difference between both results, which lie between 0 and 1
+
+
+def _torch(x: Array, factor: int, kernel: str, threads: int) -> list[Call]:
+    torch: Any = import_module("torch")
+    torch.set_num_threads(threads)
+    plain = torch.from_numpy(x)[None, None]
+    last = plain.contiguous(memory_format=torch.channels_last_3d)
+    more = {} if kernel == "nearest" else {"align_corners": False}
+
+    def way(tensor: Any) -> Call:
+        return lambda: torch.nn.functional.interpolate(
+            tensor, scale_factor=factor, mode=kernel, **more
+        )[0, 0].numpy()
+
+    return [way(plain), way(last)]
+
+
+def _scipy(x: Array, factor: int, kernel: str, threads: int) -> list[Call]:
+    ndimage: Any = import_module("scipy.ndimage")
+    how = {"order": _ORDERS[kernel], "mode": "nearest", "grid_mode": True, "prefilter": False}
+    return [lambda: ndimage.zoom(x, factor, **how)]
+
+
+def _skimage(x: Array, factor: int, kernel: str, threads: int) -> list[Call]:
+    transform: Any = import_module("skimage.transform")
+    how = {"order": _ORDERS[kernel], "mode": "edge", "anti_aliasing": False}
+    return [lambda: transform.rescale(x, factor, preserve_range=True, **how)]
+
+
+def _simpleitk(x: Array, factor: int, kernel: str, threads: int) -> list[Call]:
+    itk: Any = import_module("SimpleITK")
+    image = itk.GetImageFromArray(x)
+    filter = itk.ResampleImageFilter()
+    filter.SetNumberOfThreads(threads)
+    filter.SetInterpolator(
+        {"nearest": itk.sitkNearestNeighbor, "trilinear": itk.sitkLinear}[kernel]
+    )
+    filter.SetSize([side * factor for side in image.GetSize()])
+    filter.SetOutputSpacing([1 / factor] * 3)
+    filter.SetOutputOrigin([0.5 / factor - 0.5] * 3)
+    filter.SetUseNearestNeighborExtrapolator(True)
+    return [lambda: filter.Execute(image)]
+
+
+PEERS: dict[str, Callable[[Array, int, str, int], list[Call]]] = {
+    "torch.nn.functional.interpolate": _torch,
+    "scipy.ndimage.zoom": _scipy,
+    "skimage.transform.rescale": _skimage,
+    "SimpleITK.Resample": _simpleitk,
+}
+
+
+def measure(
+    kernel: str, size: int, factor: int, *, threads: int, rounds: int, peers: Sequence[str] = ()
+) -> list[Turns]:
+    """Every library of `peers` (all of `PEERS` by default) beside convt on one random cube."""
+    x = np.random.default_rng(0).random((size, size, size), np.float32)
+
+    def ours() -> Array:
+        return upsample(x, factor, kernel, threads=threads)
+
+    expected, found = ours(), []
+    for name in peers or PEERS:
+        ways = PEERS[name](x, factor, kernel, threads)
+        error = max(_difference(way(), expected) for way in ways)
+        theirs = min(ways, key=lambda way: min(_seconds(way) for _ in range(2)))
+        pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
+        found.append(
+            Turns(
+                kernel,
+                size,
+                factor,
+                name,
+                ours=median(own for own, _ in pairs),
+                theirs=median(other for _, other in pairs),
+                ratio=median(other / own for own, other in pairs),
+                error=error,
+            )
+        )
+    return found
+
+
+def _difference(result: Any, expected: Array) -> float:
+    got = result
+    if not isinstance(result, np.ndarray):
+        got = import_module("SimpleITK").GetArrayFromImage(result)
+    if got.shape != expected.shape:
+        raise ValueError(f"another library's result has shape {got.shape}, not {expected.shape}")
+    return float(np.abs(got - expected).max())
+
+
+def _seconds(call: Call) -> float:
+    start = perf_counter()
+    result = call()
+    seconds = perf_counter() - start
+    del result
+    return seconds
+
+
+def table(turns: Sequence[Turns]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| kernel | volume | library | its ms | convt's ms | times as long | largest difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for t in turns:
+        volume = f"{t.size}^3 to {t.size * t.factor}^3"
+        times = f"{1e3 * t.theirs:.4g} | {1e3 * t.ours:.4g} | {t.ratio:.3g}"
+        lines.append(f"| {t.kernel} | {volume} | `{t.peer}` | {times} | {t.error:.1e} |")
+    return "\n".join(lines)
