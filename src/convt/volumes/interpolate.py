@@ -128,9 +128,8 @@ class Interpolation:
 
         def move(plane: int) -> None:
             first, end = np.searchsorted(planes, (plane, plane + 1))
-            wide = block[plane].take(columns, 1)
-            for place in range(first, end):
-                result[place] = wide[rows]
+            result[first] = block[plane].take(columns, 1).take(rows, 0)
+            result[first + 1 : end] = result[first]
 
         each(move, len(block), threads)
         return result

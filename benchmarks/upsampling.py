@@ -1,0 +1,36 @@
+"""``python -m benchmarks.upsampling``: `convt.volumes.upsample` beside other libraries, as a table.
+
+It needs the libraries of requirements/bench.txt. docs/upsampling.md has the table of a complete run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # a library that waits leaves the processors alone
+
+from convt.bench.machine import describe, processors
+from convt.bench.upsampling import measure, table
+
+SIZES = (64, 128, 256)
+ROUNDS = 7
+
+
+def main() -> None:
+    """Measure the sizes on the command line, or all, and print the table."""
+    sizes = [int(text) for text in sys.argv[1:]] or SIZES
+    print("\n".join(f"{name}: {value}" for name, value in describe().items()))
+    turns = [
+        turn
+        for kernel in ("trilinear", "nearest")
+        for size in sizes
+        for turn in measure(kernel, size, 2, threads=processors(), rounds=ROUNDS)
+    ]
+    print(table(turns))
+
+
+if __name__ == "__main__":
+    main()

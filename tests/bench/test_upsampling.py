@@ -1,0 +1,30 @@
+"""The benchmark of upsampling: every library is asked for the same thing, and gives it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from convt.bench.upsampling import PEERS, Turns, measure, table
+
+NEEDS = {name: name.split(".")[0] for name in PEERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["trilinear", "nearest"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_other_libraries_compute_the_same(peer: str, kernel: str) -> None:
+    if find_spec(NEEDS[peer]) is None:
+        pytest.skip(f"{NEEDS[peer]} is not installed")
+    (turns,) = measure(kernel, 6, 3, threads=2, rounds=2, peers=[peer])
+    assert turns.peer == peer
+    assert turns.error < 2e-6
+    assert min(turns.ours, turns.theirs, turns.ratio) > 0
+
+
+def test_the_table_has_a_line_for_each_comparison() -> None:
+    turns = Turns("cubic", 64, 2, "somebody.zoom", ours=0.002, theirs=0.005, ratio=2.5, error=1e-7)
+    assert table([turns]).splitlines()[2:] == [
+        "| cubic | 64^3 to 128^3 | `somebody.zoom` | 5 | 2 | 2.5 | 1.0e-07 |"
+    ]
