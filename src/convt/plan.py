@@ -244,9 +244,9 @@ def _workspace(
         tiles, points = found.tile_block, found.points
         padded, packed = (-(-c // kernel.lanes) * kernel.lanes for c in (in_channels, channels))
         sizes = (
-            runs * points,
+            0,
             _TOTALS,
-            16 * (tiles + kernel.products.pixels),
+            0,
             *slabs,
             runs * taps,
             32 * tiles,

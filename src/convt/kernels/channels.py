@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
@@ -25,7 +26,7 @@ from convt.kernels.keys import Channels
 from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
 
-__all__ = ["emit", "emit_block"]
+__all__ = ["Tile", "emit", "emit_block"]
 
 Value = Any
 
@@ -197,7 +198,7 @@ def emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int
     end = b.add(whole, b.select(full, b.i64(heights[0]), b.i64(0)))
     with b.loop(b.i64(0), end, heights[0]) as first:
         call(heights[0], first)
-    for height, below in zip(heights[1:], (*heights[2:], 0), strict=True):
+    for height, below in [*pairwise((*heights, 0))][1:]:
         fits = b.and_(
             b.icmp_signed("<=", left, b.i64(height)), b.icmp_signed(">", left, b.i64(below))
         )
@@ -220,7 +221,7 @@ def _emit_tile(
     )
     b = Builder(made, fma=target.fma)
     filters, bias, table, *runs, valid, offset = made.args
-    tile = _Tile(b, kernel, pixels, vectors, filters, table, valid, offset)
+    tile = _Listed(b, kernel, pixels, vectors, filters, table, valid, offset)
     zero = b.splat_constant(tile.kind, 0.0)
     accumulate(b, Runs(*runs), [s for r in tile.sums for s in r], tile.run, zero)
     tile.store(bias)
@@ -228,38 +229,24 @@ def _emit_tile(
     return made
 
 
-class _Tile:
-    """The sums of one register tile."""
+class Tile:
+    """The sums of one register tile: pixels by vectors of output channels."""
 
-    def __init__(
-        self,
-        b: Builder,
-        kernel: Channels,
-        pixels: int,
-        vectors: int,
-        filters: Value,
-        table: Value,
-        valid: Value,
-        offset: Value,
-    ) -> None:
+    def __init__(self, b: Builder, kernel: Channels, pixels: int, vectors: int) -> None:
         self.b, self.kernel, self.vectors = b, kernel, vectors
-        self.filters, self.table, self.valid, self.offset = filters, table, valid, offset
         self.lanes, self.size = kernel.lanes, kernel.wide.bytes
         self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
         self.unroll = kernel.unroll if pixels == kernel.heights(vectors)[0] else 1
-        self.x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
         self.sums = [[Slot(b, self.kind) for _ in range(vectors)] for _ in range(pixels)]
         self.steps = [b.i64(v * self.lanes * self.size) for v in range(vectors)]
 
-    def run(self, entry: dict[str, Value]) -> None:
-        """Add the products of one run: of one tap, some input channels."""
+    def sweep(self, places: list[Value], filters: Value, count: Value) -> None:
+        """Add the products of `count` input channels, of each pixel from its place on."""
         b, width = self.b, self.vectors * self.lanes * self.size
-        start = b.add(entry["input"], self.offset) if self.kernel.depthwise else entry["input"]
-        places = [b.at(place, start) for place in self.x]
-        weights = Slot(b, PTR, b.at(self.filters, b.mul(entry["row"], b.i64(width))))
-        end = b.mul(entry["count"], b.i64(self.size))
+        weights = Slot(b, PTR, filters)
+        end = b.mul(count, b.i64(self.size))
         channel = Slot(b, I64, b.i64(0))
-        panel = b.mul(entry["count"], b.i64(width))  # bytes to the filters of the next block
+        panel = b.mul(count, b.i64(width))  # bytes to the filters of the next block
 
         def below(stop: Value) -> Value:
             return b.icmp_signed("<", channel.get(), stop)
@@ -288,16 +275,45 @@ class _Tile:
         align = self.lanes * self.size
         taps = [b.load(b.at(weights, step), align=align, typ=self.kind) for step in self.steps]
         for place, row in zip(places, parts, strict=True):
-            values = self._inputs(b.at(place, channel))
+            values = self.inputs(b.at(place, channel))
             for v, (value, weight) in enumerate(zip(values, taps, strict=True)):
                 row[v] = b.multiply_add(value, weight, row[v])
 
-    def _inputs(self, element: Value) -> list[Value]:
+    def inputs(self, element: Value) -> list[Value]:
         """What the vectors of output channels are multiplied with."""
-        b = self.b
+        value = self.b.load(element, align=1, typ=number(self.kernel.wide))
+        return [self.b.splat(value, self.lanes)] * self.vectors
+
+
+class _Listed(Tile):
+    """A tile of listed pixels."""
+
+    def __init__(
+        self,
+        b: Builder,
+        kernel: Channels,
+        pixels: int,
+        vectors: int,
+        filters: Value,
+        table: Value,
+        valid: Value,
+        offset: Value,
+    ) -> None:
+        super().__init__(b, kernel, pixels, vectors)
+        self.filters, self.table, self.valid, self.offset = filters, table, valid, offset
+        self.x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
+
+    def run(self, entry: dict[str, Value]) -> None:
+        """Add the products of one run: of one tap, some input channels."""
+        b, width = self.b, self.vectors * self.lanes * self.size
+        start = b.add(entry["input"], self.offset) if self.kernel.depthwise else entry["input"]
+        filters = b.at(self.filters, b.mul(entry["row"], b.i64(width)))
+        self.sweep([b.at(place, start) for place in self.x], filters, entry["count"])
+
+    def inputs(self, element: Value) -> list[Value]:
         if not self.kernel.depthwise:
-            value = b.load(element, align=1, typ=number(self.kernel.wide))
-            return [b.splat(value, self.lanes)] * self.vectors
+            return super().inputs(element)
+        b = self.b
         return [
             b.masked_load(self.kind, b.at(element, step), self._valid(v))
             for v, step in enumerate(self.steps)

@@ -3,9 +3,8 @@
 Every phase is a small dense correlation. Its outputs are cut into tiles of m_d x m_h x m_w; the inputs
 that a tile reads are taken to points (kernels/points.py), multiplied with filters at the same points,
 summed over input channels, and taken back. The sums of a point over many tiles are a matrix product,
-which the register tiles of kernels/channels.py compute. A block of tiles stays in the caches between the
-three steps. Tiles are anchored to the output's coordinates, so a result does not depend on how the
-outputs are cut into tasks.
+which kernels/products.py computes. A block of tiles stays in the caches between the three steps. Tiles are
+anchored to the output's coordinates, so a result does not depend on how the outputs are cut into tasks.
 
 An Inf or NaN spreads over its tile at the points. So every output is looked at, and a tile with one that is
 not finite is computed anew by the definition's own products.
@@ -13,7 +12,7 @@ not finite is computed anew by the definition's own products.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 from math import prod
@@ -27,6 +26,7 @@ from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, 
 from convt.kernels.elements import number
 from convt.kernels.keys import Filtering
 from convt.kernels.points import Shape, Vectors, apply, box, cases, phase
+from convt.kernels.products import emit_products
 from convt.kernels.sums import RunList, Runs
 from convt.target import Target
 
@@ -76,9 +76,9 @@ class _Part:
         self.channels, self.packed = fields["in_channels"], fields["packed_lanes"]
         padded = b.and_(b.add(self.channels, b.i64(lanes - 1)), b.i64(-lanes))
         self.in_bytes, self.out_bytes = (b.mul(c, b.i64(size)) for c in (padded, self.packed))
-        self.points, self.sums, self.zeros, self.table, self.tiles = (
+        self.points, self.sums, self.zeros, self.tiles = (
             b.at(self.scratch, fields[f"workspace_{part}"])
-            for part in ("points", "sums", "zeros", "pixels", "tiles")
+            for part in ("points", "sums", "zeros", "tiles")
         )
 
     def clear(self) -> None:
@@ -113,19 +113,13 @@ class _Part:
             total = b.mul(total, count)
         block = fields["tile_block"]
         in_point, out_point = b.mul(block, self.in_bytes), b.mul(block, self.out_bytes)
-        listed = RunList(b, fields, self.scratch, b.i64(self.kernel.wide.bytes))
-        with b.loop(b.i64(0), b.i64(count_points)) as point:
-            listed.add(b.mul(point, in_point), b.i64(0))
-        runs = listed.runs()
-        per_point = b.sdiv(runs.count, b.i64(count_points))
         with b.loop(b.i64(0), total, block) as first:
             here = b.minimum(block, b.sub(total, first))
             self._list_tiles(firsts, counts, first, here)
             with b.loop(b.i64(0), here) as i:
                 self._enter(shape, phases, i, in_point)
-            self._surplus(here)
             with b.loop(b.i64(0), b.i64(count_points)) as point:
-                self._multiply(filters, point, out_point, here, runs, per_point)
+                self._multiply(filters, point, in_point, out_point, here)
             with b.loop(b.i64(0), here) as i:
                 self._leave(shape, phases, i, out_point, index, number_)
 
@@ -133,7 +127,7 @@ class _Part:
     def _list_tiles(
         self, firsts: list[Value], counts: list[Value], first: Value, here: Value
     ) -> None:
-        """List the tiles from number `first` on, and where their points and sums lie."""
+        """List the tiles from number `first` on."""
         b = self.b
         with b.loop(b.i64(0), here) as i:
             rest, place = b.add(first, i), b.at(self.tiles, b.mul(i, b.i64(8 * len(_TILE))))
@@ -141,19 +135,6 @@ class _Part:
                 value = b.add(firsts[k], b.srem(rest, counts[k]))
                 rest = b.sdiv(rest, counts[k])
                 b.store(value, b.at(place, b.i64(8 * k)), align=8)
-            entry = b.at(self.table, b.mul(i, b.i64(16)))
-            b.store(b.at(self.points, b.mul(i, self.in_bytes)), entry, align=8)
-            b.store(b.at(self.sums, b.mul(i, self.out_bytes)), b.at(entry, b.i64(8)), align=8)
-
-    def _surplus(self, here: Value) -> None:
-        """Rests of register tiles find the last tile again."""
-        b = self.b
-        last = b.at(self.table, b.mul(b.sub(here, b.i64(1)), b.i64(16)))
-        again = [b.read(b.at(last, b.i64(8 * k)), PTR) for k in range(2)]
-        for extra in range(self.kernel.products.pixels - 1):
-            entry = b.at(self.table, b.mul(b.add(here, b.i64(extra)), b.i64(16)))
-            for k in range(2):
-                b.store(again[k], b.at(entry, b.i64(8 * k)), align=8)
 
     def _tile(self, i: Value) -> dict[str, Value]:
         return row(self.b, self.tiles, i, _TILE)
@@ -191,27 +172,23 @@ class _Part:
         )
 
     def _multiply(
-        self,
-        filters: Value,
-        point: Value,
-        out_point: Value,
-        here: Value,
-        runs: Runs,
-        per_point: Value,
+        self, filters: Value, point: Value, in_point: Value, out_point: Value, here: Value
     ) -> None:
         """The sums of one point over the input channels, for the listed tiles."""
         b, kernel = self.b, self.kernel
         size = kernel.wide.bytes
         channel_bytes = b.mul(self.channels, b.i64(size))
         filters = b.at(filters, b.mul(point, b.mul(self.packed, channel_bytes)))
-        some = b.at(runs.list, b.mul(b.mul(point, per_point), b.i64(24)))
+        inputs = b.at(self.points, b.mul(point, in_point))
+        sums = b.at(self.sums, b.mul(point, out_point))
 
         def call(block: Value, vectors: int) -> None:
             channel = b.mul(block, b.i64(kernel.block_channels))
-            offset = b.add(b.mul(point, out_point), b.mul(channel, b.i64(size)))
-            arguments = [b.at(filters, b.mul(channel, channel_bytes)), self.zeros, self.table, here]
-            arguments += [some, per_point, runs.group, runs.totals, self.packed, offset]
-            b.call(emit_block(b.module, self.target, kernel.products, vectors), arguments)
+            arguments = [b.at(filters, b.mul(channel, channel_bytes)), inputs]
+            arguments += [b.at(sums, b.mul(channel, b.i64(size))), here]
+            arguments += [self.in_bytes, self.out_bytes, self.channels]
+            arguments.append(self.fields["run_channels"])
+            b.call(emit_products(b.module, self.target, kernel.products, vectors), arguments)
 
         products = kernel.products
         each_block(
@@ -397,7 +374,7 @@ def _emit_redo(module: ir.Module, target: Target, kernel: Filtering) -> ir.Funct
     steps, valid, middles, index = rest[:3], rest[3:6], rest[6:9], rest[9:]
     fields = Fields(b, record)
     phases = {a: phase(b, fields, a, i) for a, i in zip("dhw", index, strict=True)}
-    table = b.stack(PTR, 2 * kernel.products.pixels)
+    table = b.stack(PTR, 2)
     loops = [b.loop(b.i64(0), count) for count in valid]
     with loops[0] as i, loops[1] as j, loops[2] as k:
         here = (i, j, k)
@@ -447,7 +424,7 @@ def _redo_blocks(
     size = b.i64(kernel.wide.bytes)
     rows = b.mul(fields["in_channels"], b.mul(fields["kernel_d"], fields["kernel_h"]))
     rows = b.mul(rows, fields["kernel_w"])
-    products = kernel.products
+    products = replace(kernel.products, pixels=1, tail_pixels=1)  # the least code
 
     def call(block: Value, vectors: int) -> None:
         channel = b.mul(block, b.i64(kernel.block_channels))
