@@ -1,14 +1,15 @@
 """Hypothesis strategies for problems of every geometry, and for arrays of every memory layout.
 
-Constraints of this file: problems, values and layouts are made without convt; `compute` alone calls
-its stages. Sizes are drawn small enough for the definition in NumPy to take milliseconds, and large
-enough to fill tiles and leave rests.
+Constraints of this file: problems, values and layouts are made without convt; a problem's methods
+ask it, or its definition, for the answer, and `compute` calls its stages. Sizes are drawn small
+enough for the definition in NumPy to take milliseconds, and large enough to fill tiles and leave
+rests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeVar
 
@@ -16,9 +17,10 @@ import numpy as np
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 
-from convt import run
+import convt
+from convt import reference, run
 from convt.plan import Access, Plan, make_plan
-from convt.spec import make_spec
+from convt.spec import Spec, make_convolution_spec, make_spec
 from convt.target import Target
 from oracles import BFLOAT16, DTYPES, Array, integers
 
@@ -57,6 +59,19 @@ class Problem:
     data_format: str
     dtype: np.dtype[Any]
     bias: bool
+    forward: bool = False  # a convolution: what the transposed one is the adjoint of
+
+    @property
+    def adjoint(self) -> Problem:
+        """The problem that leads from the outputs back to the inputs."""
+        return replace(
+            self,
+            in_channels=self.out_channels,
+            out_channels=self.in_channels,
+            input_size=self.output_size,
+            output_size=self.input_size,
+            forward=not self.forward,
+        )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -68,7 +83,8 @@ class Problem:
 
     @property
     def filters_shape(self) -> tuple[int, ...]:
-        return (*self.kernel, self.out_channels, self.in_channels // self.groups)
+        into, out = self.in_channels // self.groups, self.out_channels
+        return (*self.kernel, into, out) if self.forward else (*self.kernel, out, into)
 
     def shape(self, size: tuple[int, ...], channels: int) -> tuple[int, ...]:
         if self.data_format == "NDHWC":
@@ -78,14 +94,46 @@ class Problem:
     @property
     def arguments(self) -> dict[str, Any]:
         """Everything but the arrays, by the names that convt and its reference share."""
-        return {
-            "output_shape": self.output_shape,
+        given: dict[str, Any] = {} if self.forward else {"output_shape": self.output_shape}
+        return given | {
             "strides": self.strides,
             "padding": self.padding,
             "data_format": self.data_format,
             "dilations": self.dilations,
             "groups": self.groups,
         }
+
+    @property
+    def spec(self) -> Spec:
+        """The problem as convt's stages take it."""
+        make = make_convolution_spec if self.forward else make_spec
+        made: Spec = make(
+            input_shape=self.input_shape,
+            input_dtype=self.dtype,
+            filters_shape=self.filters_shape,
+            filters_dtype=self.dtype,
+            bias_shape=(self.out_channels,) if self.bias else None,
+            bias_dtype=self.dtype if self.bias else None,
+            **self.arguments,
+        )
+        return made
+
+    def call(self, x: Array, w: Array, bias: Array | None = None, **more: Any) -> Array:
+        """What convt's function answers."""
+        function = convt.conv3d if self.forward else convt.conv3d_transpose
+        return function(x, w, **self.arguments, bias=bias, **more)
+
+    def define(self, x: Array, w: Array, bias: Array | None = None, dtype: Any = None) -> Array:
+        """What the definition answers."""
+        if not self.forward:
+            return reference.conv3d_transpose(x, w, **self.arguments, bias=bias, dtype=dtype)
+        # The definition has the filters of the transposed convolution, whose outputs are in groups.
+        into, out = (c // self.groups for c in (self.in_channels, self.out_channels))
+        w = w.reshape(*self.kernel, into, self.groups, out).swapaxes(3, 4)
+        w = w.reshape(*self.kernel, self.in_channels, out)
+        return reference.input_gradient(
+            x, w, self.output_size, **self.arguments, bias=bias, dtype=dtype
+        )
 
     def integers(self, seed: int = 0) -> tuple[Array, Array, Array | None]:
         """Input, filters and bias of small integers: their sums are exact in float32."""
@@ -101,6 +149,26 @@ class Problem:
         w = rng.standard_normal(self.filters_shape).astype(self.dtype)
         bias = rng.standard_normal(self.out_channels).astype(self.dtype)
         return x, w, bias if self.bias else None
+
+
+def box(size: Any, into: int, out: int, kernel: Any, strides: Any, **given: Any) -> Problem:
+    """A problem in float32, padded to SAME, unless `given` says otherwise."""
+    made = Problem(
+        batch=1,
+        in_channels=into,
+        out_channels=out,
+        groups=1,
+        input_size=size,
+        kernel=kernel,
+        output_size=tuple(n * s for n, s in zip(size, strides, strict=True)),
+        strides=strides,
+        dilations=(1, 1, 1),
+        padding="SAME",
+        data_format="NDHWC",
+        dtype=np.dtype(np.float32),
+        bias=False,
+    )
+    return replace(made, **given)
 
 
 @st.composite
@@ -177,6 +245,16 @@ def filterable(draw: st.DrawFn, taps: int = 3) -> Problem:
 def problems_of(family: str) -> st.SearchStrategy[Problem]:
     """Problems of which a family serves many."""
     return filterable() if family == "filtering" else problems()
+
+
+def either_way(found: st.SearchStrategy[Problem]) -> st.SearchStrategy[Problem]:
+    """Transposed convolutions, and as many convolutions."""
+    return found | adjoints(found)
+
+
+def adjoints(found: st.SearchStrategy[Problem]) -> st.SearchStrategy[Problem]:
+    """The convolutions that belong to transposed ones."""
+    return found.map(lambda problem: problem.adjoint)
 
 
 def _channels(most: int) -> st.SearchStrategy[int]:
@@ -300,15 +378,6 @@ def plan_of(
 
     Only if `contiguous` may it make use of a result without gaps, from a cache line on.
     """
-    spec = make_spec(
-        input_shape=problem.input_shape,
-        input_dtype=problem.dtype,
-        filters_shape=problem.filters_shape,
-        filters_dtype=problem.dtype,
-        bias_shape=(problem.out_channels,) if problem.bias else None,
-        bias_dtype=problem.dtype if problem.bias else None,
-        **problem.arguments,
-    )
     last = problem.data_format == "NDHWC"
     access = Access(
         input_channels_dense=last or problem.in_channels == 1,
@@ -318,7 +387,7 @@ def plan_of(
     )
     algorithm = "auto" if family == "filtering" else "direct"
     try:
-        plan = make_plan(spec, target, access, threads, family=family, algorithm=algorithm)
+        plan = make_plan(problem.spec, target, access, threads, family=family, algorithm=algorithm)
     except ValueError:
         return None
     assert plan.kernel.family == family
@@ -343,5 +412,6 @@ def compute(
     size = prod(problem.output_shape) * problem.dtype.itemsize
     memory = np.full(size + 64, _GAP, np.uint8)
     y = memory[-memory.ctypes.data % 64 :][:size].view(problem.dtype).reshape(problem.output_shape)
+    w = w.swapaxes(3, 4) if problem.forward else w
     run.execute(plan, x, run.pack_filters(plan, w, threads), bias, y)
     return y

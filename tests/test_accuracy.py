@@ -18,7 +18,7 @@ import pytest
 import convt
 from convt import reference, target
 from oracles import Array
-from problems import Problem, compute
+from problems import Problem, box, compute
 
 HOST = target.host()
 BOUND = 4.0  # times the direct sum's error
@@ -59,24 +59,6 @@ WIDE: dict[str, tuple[Draw, Draw]] = {
     for sigma in (2, 3)
     for signed in (False, True)
 }
-
-
-def box(size: Any, into: int, out: int, kernel: Any, strides: Any) -> Problem:
-    return Problem(
-        batch=1,
-        in_channels=into,
-        out_channels=out,
-        groups=1,
-        input_size=size,
-        kernel=kernel,
-        output_size=tuple(n * s for n, s in zip(size, strides, strict=True)),
-        strides=strides,
-        dilations=(1, 1, 1),
-        padding="SAME",
-        data_format="NDHWC",
-        dtype=np.dtype(np.float32),
-        bias=False,
-    )
 
 
 PROBLEMS = {

@@ -18,9 +18,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import convt
-from convt import reference, target
-from oracles import DTYPES, Array, assert_identical, integers
-from problems import FAMILIES, Problem, compute, examples, problems, problems_of
+from convt import target
+from oracles import DTYPES, Array, assert_identical
+from problems import (
+    FAMILIES,
+    Problem,
+    box,
+    compute,
+    either_way,
+    examples,
+    problems,
+    problems_of,
+)
 
 SPECIAL = (np.nan, np.inf, -np.inf)
 HOST = target.host()
@@ -57,21 +66,21 @@ def check(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     x, w, b = problem.integers(seed)
     x, w = sprinkled(x, seed, many[0]), sprinkled(w, seed + 1, many[1])
     b = None if b is None else sprinkled(b, seed + 2, many[2])
-    expected = reference.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    expected = problem.define(x, w, b)
     with poisoned_memory():
-        actual = convt.conv3d_transpose(x, w, **problem.arguments, bias=b)
+        actual = problem.call(x, w, b)
     assert_identical(actual, expected)
 
 
 @examples(8)
-@given(problems(), st.integers(0, 99), st.tuples(counts, counts, counts))
+@given(either_way(problems()), st.integers(0, 99), st.tuples(counts, counts, counts))
 def test_a_few_problems(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     check(problem, seed, many)
 
 
 @pytest.mark.slow
 @examples(150)
-@given(problems(), st.integers(0, 99), st.tuples(counts, counts, counts))
+@given(either_way(problems()), st.integers(0, 99), st.tuples(counts, counts, counts))
 def test_many_problems(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     check(problem, seed, many)
 
@@ -81,7 +90,7 @@ def test_many_problems(problem: Problem, seed: int, many: tuple[int, int, int]) 
 @examples(40)
 @given(st.data(), st.integers(0, 99), counts, counts)
 def test_each_family(family: str, data: st.DataObject, seed: int, into: int, bias: int) -> None:
-    problem = data.draw(problems_of(family))
+    problem = data.draw(either_way(problems_of(family)))
     x, w, b = problem.integers(seed)
     x = sprinkled(x, seed, into)
     if family != "rows":  # it asks for finite filters, and the planner sees to it
@@ -91,7 +100,7 @@ def test_each_family(family: str, data: st.DataObject, seed: int, into: int, bia
         actual = compute(problem, x, w, b, family, HOST, threads=1)
     assume(actual is not None)
     assert actual is not None
-    assert_identical(actual, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+    assert_identical(actual, problem.define(x, w, b))
 
 
 # Channels in and out: one, a few, a vector and one more, several vectors and a rest.
@@ -106,27 +115,23 @@ CHANNELS = [
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 @pytest.mark.parametrize(("into", "out"), CHANNELS)
 @pytest.mark.parametrize("name", ["input", "filters"])
-def test_every_place(name: str, into: int, out: int, data_format: str) -> None:
+@pytest.mark.parametrize("forward", [False, True], ids=["transposed", "convolution"])
+def test_every_place(name: str, into: int, out: int, data_format: str, forward: bool) -> None:
     """One special value at a time, in every corner, on every border and inside."""
-    last = data_format == "NDHWC"
-    rng = np.random.default_rng(0)
-    x = integers(rng, (1, 2, 3, 5, into) if last else (1, into, 2, 3, 5), np.float32)
-    w = integers(rng, (3, 2, 4, out, into), np.float32)
-    arguments: dict[str, Any] = {
-        "output_shape": (1, 4, 3, 10, out) if last else (1, out, 4, 3, 10),
-        "strides": (2, 1, 2),
-        "data_format": data_format,
-    }
+    channels = (out, into) if forward else (into, out)
+    problem = box((2, 3, 5), *channels, (3, 2, 4), (2, 1, 2), data_format=data_format)
+    problem = problem.adjoint if forward else problem
+    x, w, _ = problem.integers()
     array = x if name == "input" else w
     axes: list[Any] = [range(n) for n in array.shape]
     for axis, n in enumerate(array.shape):
-        if n > 5:  # of many channels the first, the last and one between
+        if n > 5:  # of many the first, the last and one between
             axes[axis] = (0, n // 2, n - 1)
     for place, value in zip(itertools.product(*axes), itertools.cycle(SPECIAL), strict=False):
         kept, array[place] = array[place], value
-        expected = reference.conv3d_transpose(x, w, **arguments)
+        expected = problem.define(x, w)
         assert not np.all(np.isfinite(expected))
-        assert_identical(convt.conv3d_transpose(x, w, **arguments), expected)
+        assert_identical(problem.call(x, w), expected)
         array[place] = kept
 
 

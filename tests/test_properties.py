@@ -11,13 +11,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import convt
-from convt import reference, target
+from convt import target
+from convt.gradient import input_gradient
 from oracles import DTYPES, Array, assert_identical, conv3d
 from problems import (
     FAMILIES,
     Layout,
     Problem,
+    box,
     compute,
+    either_way,
     examples,
     filterable,
     layouts,
@@ -50,7 +53,7 @@ class Call:
 
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
-    problem = draw(problems())
+    problem = draw(either_way(problems()))
     dtype = problem.dtype
     return Call(
         problem,
@@ -70,9 +73,8 @@ def check_call(call: Call) -> None:
     out = None
     if call.out is not None:
         out = call.out.array(np.full(problem.output_shape, np.nan, problem.dtype))
-    arguments = problem.arguments
-    y = convt.conv3d_transpose(x, w, **arguments, bias=b, out=out, threads=call.threads)
-    assert_identical(y, reference.conv3d_transpose(x, w, **arguments, bias=b))
+    y = problem.call(x, w, b, out=out, threads=call.threads)
+    assert_identical(y, problem.define(x, w, b))
     if out is None:
         assert y.flags.c_contiguous
         assert y.flags.writeable
@@ -100,7 +102,7 @@ def test_calls_are_exact_for_integers(call: Call) -> None:
 def test_each_family_is_exact_in_a_few_problems(
     family: str, data: st.DataObject, contiguous: bool
 ) -> None:
-    check_family(family, CUT, data.draw(problems_of(family)), contiguous=contiguous)
+    check_family(family, CUT, data.draw(either_way(problems_of(family))), contiguous=contiguous)
 
 
 @pytest.mark.slow
@@ -111,7 +113,9 @@ def test_each_family_is_exact_in_a_few_problems(
 def test_each_family_is_exact_for_integers(
     family: str, processor: target.Target, data: st.DataObject, contiguous: bool
 ) -> None:
-    check_family(family, processor, data.draw(problems_of(family)), contiguous=contiguous)
+    check_family(
+        family, processor, data.draw(either_way(problems_of(family))), contiguous=contiguous
+    )
 
 
 def check_family(
@@ -120,7 +124,7 @@ def check_family(
     x, w, b = problem.integers()
     y = compute(problem, x, w, b, family, processor, threads=2, contiguous=contiguous)
     if y is not None:
-        assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+        assert_identical(y, problem.define(x, w, b))
 
 
 @pytest.mark.slow
@@ -130,7 +134,7 @@ def check_family(
 def test_each_family_gives_the_same_bits_however_it_is_cut(
     family: str, data: st.DataObject, contiguous: bool
 ) -> None:
-    problem = data.draw(problems_of(family))
+    problem = data.draw(either_way(problems_of(family)))
     arrays = problem.normal()
     whole = compute(problem, *arrays, family, HOST, threads=1, contiguous=contiguous)
     if whole is not None:
@@ -147,21 +151,8 @@ def test_results_past_the_caches(
     family: str, channels: int, data_format: str, contiguous: bool
 ) -> None:
     """Results that outgrow the last cache are stored past it, where they lie as that asks."""
-    problem = Problem(
-        batch=1,
-        in_channels=3,
-        out_channels=channels,
-        groups=1,
-        input_size=(128 // channels, 32, 64),
-        kernel=(3, 2, 3),
-        output_size=(256 // channels, 64, 128),
-        strides=(2, 2, 2),
-        dilations=(1, 1, 1),
-        padding="SAME",
-        data_format=data_format,
-        dtype=np.dtype(np.float32),
-        bias=False,
-    )
+    size = (128 // channels, 32, 64)
+    problem = box(size, 3, channels, (3, 2, 3), (2, 2, 2), data_format=data_format)
     made = plan_of(problem, family, CUT, threads=2, contiguous=contiguous)
     dense = (family == "channels") == (data_format == "NDHWC")
     assert made is not None
@@ -194,17 +185,15 @@ def test_outputs_that_no_tap_reaches_are_positive_zero() -> None:
 
 
 # --- rounding -----------------------------------------------------------------------------------
-def direct_sum(
-    x: Array, w: Array, b: Array | None, arguments: dict[str, Any]
-) -> tuple[Array, Array, Array]:
+def direct_sum(problem: Problem, x: Array, w: Array, b: Array | None) -> tuple[Array, Array, Array]:
     """The sum in more precision, of the products' sizes too, and as NumPy has it."""
     double = x.dtype == np.float64
     more: Any = np.longdouble if double else np.float64
     sums: Any = np.float64 if double else np.float32
-    exact = reference.conv3d_transpose(x, w, **arguments, bias=b, dtype=more)
+    exact = problem.define(x, w, b, more)
     size = None if b is None else np.abs(b)
-    scale = reference.conv3d_transpose(np.abs(x), np.abs(w), **arguments, bias=size, dtype=more)
-    return exact, scale, reference.conv3d_transpose(x, w, **arguments, bias=b, dtype=sums)
+    scale = problem.define(np.abs(x), np.abs(w), size, more)
+    return exact, scale, problem.define(x, w, b, sums)
 
 
 def worst(actual: Array, exact: Array, scale: Array) -> float:
@@ -222,8 +211,8 @@ def worst(actual: Array, exact: Array, scale: Array) -> float:
 # output's products: twice the bound, of the largest sum of sizes.
 def check_rounding(problem: Problem, algorithm: str) -> None:
     x, w, b = problem.normal()
-    y = convt.conv3d_transpose(x, w, **problem.arguments, bias=b, algorithm=algorithm)
-    exact, scale, direct = direct_sum(x, w, b, problem.arguments)
+    y = problem.call(x, w, b, algorithm=algorithm)
+    exact, scale, direct = direct_sum(problem, x, w, b)
     epsilon = float(np.finfo(direct.dtype).eps)
     bound = 2 * worst(direct, exact, scale) + 2 * epsilon
     if algorithm != "direct":
@@ -247,27 +236,27 @@ def check_rounded_once(y: Array, low: Array, high: Array) -> None:
 
 
 @examples(6)
-@given(problems())
+@given(either_way(problems()))
 def test_a_few_roundings(problem: Problem) -> None:
     check_rounding(problem, "direct")
 
 
 @pytest.mark.slow
 @examples(200)
-@given(problems())
+@given(either_way(problems()))
 def test_roundings(problem: Problem) -> None:
     check_rounding(problem, "direct")
 
 
 @examples(4)
-@given(filterable())
+@given(either_way(filterable()))
 def test_a_few_roundings_of_minimal_filtering(problem: Problem) -> None:
     check_rounding(problem, "auto")
 
 
 @pytest.mark.slow
 @examples(50)
-@given(filterable())
+@given(either_way(filterable()))
 def test_roundings_of_minimal_filtering(problem: Problem) -> None:
     check_rounding(problem, "auto")
 
@@ -275,6 +264,7 @@ def test_roundings_of_minimal_filtering(problem: Problem) -> None:
 # Long sums and usual layers. The root mean square of many errors is no matter of luck: it tells an
 # order that loses accuracy from one that does not.
 @pytest.mark.parametrize(("algorithm", "times"), [("direct", 2), ("auto", 4)])
+@pytest.mark.parametrize("forward", [False, True], ids=["transposed", "convolution"])
 @pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("into", "out", "kernel", "size", "stride"),
@@ -300,21 +290,16 @@ def test_float32_is_as_accurate_as_a_direct_sum(
     size: int,
     stride: int,
     data_format: str,
+    forward: bool,
     algorithm: str,
     times: int,
 ) -> None:
-    rng = np.random.default_rng(into)
-    x = rng.standard_normal((1, size, size, size, into)).astype(np.float32)
-    if data_format == "NCDHW":
-        x = np.moveaxis(x, -1, 1).copy()
-    w = rng.standard_normal((kernel, kernel, kernel, out, into)).astype(np.float32)
-    arguments: dict[str, Any] = {
-        "output_shape": None,
-        "strides": stride,
-        "data_format": data_format,
-    }
-    y = convt.conv3d_transpose(x, w, **arguments, algorithm=algorithm)
-    exact, scale, direct = direct_sum(x, w, None, arguments)
+    channels = (out, into) if forward else (into, out)
+    problem = box((size,) * 3, *channels, (kernel,) * 3, (stride,) * 3, data_format=data_format)
+    problem = problem.adjoint if forward else problem
+    x, w, _ = problem.normal(into)
+    y = problem.call(x, w, algorithm=algorithm)
+    exact, scale, direct = direct_sum(problem, x, w, None)
 
     def spread(values: Array) -> float:
         return float(np.sqrt(np.mean(((values - exact) / scale) ** 2)))
@@ -324,18 +309,18 @@ def test_float32_is_as_accurate_as_a_direct_sum(
 
 
 # --- the adjoint --------------------------------------------------------------------------------
-@pytest.mark.slow
-@examples(12)
-@given(problems(channels=12))
-def test_it_is_the_adjoint_of_an_independent_convolution(problem: Problem) -> None:
-    assume(0 not in problem.input_size)  # no window of the forward convolution fits
+def check_adjoint(problem: Problem) -> None:
+    assume(0 not in problem.input_size)  # no window of the convolution fits
     problem = replace(problem, dtype=np.dtype(np.float64), bias=False)
     x, w, _ = problem.integers()
-    rng = np.random.default_rng(1)
-    y = rng.integers(-2, 3, problem.output_shape).astype(np.float64)
-    transposed = convt.conv3d_transpose(x, w, **problem.arguments)
+    y, _, _ = problem.adjoint.integers(1)
+    transposed = problem.call(x, w)
+    given = (problem.strides, problem.padding, problem.data_format, problem.dilations)
+    convolved = input_gradient(y, w, *given, groups=problem.groups)
     if problem.data_format == "NCDHW":
-        x, y, transposed = (np.moveaxis(array, 1, -1) for array in (x, y, transposed))
+        x, y, transposed, convolved = (
+            np.moveaxis(array, 1, -1) for array in (x, y, transposed, convolved)
+        )
     out = problem.out_channels // problem.groups
     forward = [
         conv3d(
@@ -347,5 +332,19 @@ def test_it_is_the_adjoint_of_an_independent_convolution(problem: Problem) -> No
         )
         for g in range(problem.groups)
     ]
+    assert_identical(convolved, np.concatenate(forward, axis=-1))
     # Integers again: both inner products are exact, so they are equal, not close.
-    assert np.vdot(np.concatenate(forward, axis=-1), x) == np.vdot(y, transposed)
+    assert np.vdot(convolved, x) == np.vdot(y, transposed)
+
+
+@examples(3)
+@given(problems(channels=12))
+def test_a_few_are_adjoint_to_an_independent_convolution(problem: Problem) -> None:
+    check_adjoint(problem)
+
+
+@pytest.mark.slow
+@examples(25)
+@given(problems(channels=12))
+def test_they_are_adjoint_to_an_independent_convolution(problem: Problem) -> None:
+    check_adjoint(problem)
