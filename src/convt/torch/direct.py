@@ -1,0 +1,47 @@
+"""Whether a call may go straight to the kernels: the dispatcher costs more than a small problem.
+
+It may where nobody watches: plain tensors on the CPU, no gradient to record, no transform, no tracing, no
+mode. Where this PyTorch doesn't tell, nothing goes straight.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from convt.torch import native
+from convt.torch.derivatives import tangents
+
+__all__ = ["direct"]
+
+try:
+    from torch._C import _get_tracing_state, _len_torch_dispatch_stack, _len_torch_function_stack
+    from torch._C._functorch import peek_interpreter_stack
+
+    _TOLD = True
+except ImportError:
+    _TOLD = False
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def direct(*tensors: Any) -> bool:
+    """Whether a call with these tensors, some of which may be None, may skip the dispatcher."""
+    records = torch.is_grad_enabled()
+    for tensor in tensors:
+        if tensor is not None and (
+            type(tensor) not in _PLAIN
+            or not tensor.is_cpu
+            or (records and tensor.requires_grad)
+            or tensor.is_neg()
+        ):
+            return False
+    return _TOLD and not (
+        peek_interpreter_stack() is not None
+        or _len_torch_dispatch_stack()
+        or _len_torch_function_stack()
+        or _get_tracing_state() is not None
+        or tangents()
+        or native.forced()
+    )
