@@ -20,12 +20,21 @@ from convt.memory import ALIGNED_FROM
 from convt.spec import Spec
 from convt.target import Target
 
-__all__ = ["CODES", "Access", "Choice", "choose", "joined_taps", "products"]
+__all__ = [
+    "CODES",
+    "POINT_BYTES",
+    "WORTH",
+    "Access",
+    "Choice",
+    "choose",
+    "joined_taps",
+    "products",
+]
 
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
-_WORTH = 1 << 26  # products from which "auto" may compile a kernel that takes longer to compile
-_POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
+WORTH = 1 << 26  # products from which "auto" may compile a kernel that takes longer to compile
+POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _JOINED = 128  # products of neighbouring taps that become one run, about
@@ -98,7 +107,7 @@ def choose(
         return direct.choice
     cost = found.cost * _FAST_COST + (0 if bound else found.filter_cost)
     unfit = algorithm == "auto" and (
-        found.elements * tile.wide.bytes > _POINT_BYTES or products(spec) < _WORTH
+        found.elements * tile.wide.bytes > POINT_BYTES or products(spec) < WORTH
     )
     if family != "filtering" and (not finite or unfit or cost > direct.cost):
         return direct.choice
