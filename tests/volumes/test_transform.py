@@ -111,7 +111,7 @@ def test_kind_in_is_kind_out() -> None:
     [
         ((CUBE[0], "nearest", 2), ValueError, r"volume must have 3 or 4 axes, got shape \(4, 5\)"),
         ((CUBE, CUBE[0], 2), ValueError, r"filters must have 5 axes .* got shape \(4, 5\)"),
-        ((CUBE, "cubic", 2), ValueError, "filters must be an array, a .npy file or trilinear"),
+        ((CUBE, "sinc", 2), ValueError, "filters must be an array, a .npy file or trilinear"),
         ((CUBE, "nearest", 0), ValueError, "strides.* = 0 must be at least 1"),
         ((CUBE, "nearest", 2.0), TypeError, "strides must be an integer"),
         ((CUBE, "nearest", 2, "same"), ValueError, "padding must be .* got 'same': write \"SAME\""),

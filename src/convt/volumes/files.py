@@ -21,7 +21,16 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Volume", "VolumeError", "check_target", "read", "replacing", "suffix_of", "write"]
+__all__ = [
+    "Volume",
+    "VolumeError",
+    "check_target",
+    "naming",
+    "read",
+    "replacing",
+    "suffix_of",
+    "write",
+]
 
 SUFFIXES = (".npy", ".nii", ".nii.gz")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -29,6 +38,10 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 class VolumeError(ValueError):
     """A file can't be read or written as a volume; the message starts with its path."""
+
+
+class StreamError(VolumeError):
+    """A file failed while a volume was streamed from or to it; the message starts with its path."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +90,7 @@ def read(path: str | os.PathLike[str]) -> Volume:
         volume = Volume(read_array(path))
     else:
         path.open("rb").close()  # a missing file raises the system's own error, which names it
-        with _naming(path, "can't be read as NIfTI"):
+        with naming(path, "can't be read as NIfTI"):
             volume = _nifti().read(path)
     if volume.data.ndim not in (3, 4):
         raise VolumeError(f"{path}: a volume has 3 or 4 axes, got shape {volume.data.shape}")
@@ -89,7 +102,7 @@ def read(path: str | os.PathLike[str]) -> Volume:
 def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Memory-map the array in a ``.npy`` file, read-only; nothing is ever unpickled."""
     path = Path(path)
-    with path.open("rb") as stream, _naming(path, "can't be read as .npy"):
+    with path.open("rb") as stream, naming(path, "can't be read as .npy"):
         try:
             mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
         except ValueError:  # damaged, or an array without elements, which can't be mapped
@@ -130,7 +143,7 @@ def write(
     if volume.data.ndim not in (3, 4):
         raise VolumeError(f"{path}: a volume has 3 or 4 axes, got shape {volume.data.shape}")
     write_to = _write_npy if suffix == ".npy" else _nifti().write
-    with replacing(path, force=force) as stream, _naming(path, f"can't be written as {suffix}"):
+    with replacing(path, force=force) as stream, naming(path, f"can't be written as {suffix}"):
         write_to(stream, volume, suffix)
 
 
@@ -143,10 +156,13 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     raise VolumeError(f"{os.fspath(path)}: the name must end in .npy, .nii or .nii.gz")
 
 
-def check_target(path: str | os.PathLike[str], *, force: bool) -> Path:
-    """The file that writing to ``path`` would create or replace; refuses what would fail."""
+def check_target(path: str | os.PathLike[str], *, force: bool, folder: bool = False) -> Path:
+    """The file that writing to ``path`` would create or replace; refuses what would fail.
+
+    ``folder`` says that the format is a folder of files.
+    """
     target = Path(os.path.realpath(path))  # through links: replace the file, not the link
-    if target.is_dir():
+    if target.is_dir() and not folder:
         raise IsADirectoryError(errno.EISDIR, "is a folder", os.fspath(path))
     if target.exists() and not force:
         raise FileExistsError(errno.EEXIST, "exists already (force replaces it)", os.fspath(path))
@@ -189,7 +205,7 @@ def _nifti() -> Any:
 
 
 @contextmanager
-def _naming(path: Path, failure: str) -> Iterator[None]:
+def naming(path: Path, failure: str) -> Iterator[None]:
     """Turn what a parser raises on foreign bytes, which can be anything, into a `VolumeError`."""
     try:
         yield

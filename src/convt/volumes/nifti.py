@@ -7,6 +7,7 @@ convolution changed brought up to date, so that viewers show it in the same plac
 from __future__ import annotations
 
 import gzip
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +41,17 @@ def write(stream: IO[bytes], volume: Volume, suffix: str) -> None:
     # default and costs a few per cent of size.
     with gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
         image.to_stream(packed)
+
+
+def header_bytes(volume: Volume) -> tuple[bytes, np.dtype[Any]]:
+    """What a file of ``volume`` begins with, and how its voxels follow; they are not looked at."""
+    image = _image(volume, fit=False)
+    image.update_header()
+    header, stream = image.header, BytesIO()
+    header.set_slope_inter(1, 0)
+    header.write_to(stream)
+    start = stream.getvalue()
+    return start.ljust(int(header["vox_offset"]), b"\0"), header.get_data_dtype()
 
 
 def carry_header(header: Any, to_input: NDArray[np.float64], ndim: int) -> Any:
@@ -84,8 +96,10 @@ def _values(image: Any) -> NDArray[Any]:
     return np.asarray(proxy)
 
 
-def _image(volume: Volume) -> Any:
-    data = volume.data.astype(np.float32) if volume.data.dtype in _NOT_IN_NIFTI else volume.data
+def _image(volume: Volume, *, fit: bool = True) -> Any:
+    data = volume.data
+    if data.dtype in _NOT_IN_NIFTI:
+        data = data.astype(np.float32) if fit else np.broadcast_to(np.float32(0), data.shape)
     affine = np.eye(4) if volume.affine is None else volume.affine
     wide = max(data.shape) > LONGEST or isinstance(volume.header, nibabel.Nifti2Header)
     kind: Any = nibabel.Nifti2Image if wide else nibabel.Nifti1Image

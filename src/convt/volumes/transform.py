@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,10 +17,15 @@ from numpy.typing import NDArray
 
 import convt
 from convt.arguments import parse_data_format, parse_dtype, parse_per_axis
+from convt.blocks import Blocks
 from convt.spec import Spec, make_spec
 from convt.volumes.affine import index_map, result_affine
 from convt.volumes.files import BFLOAT16, Volume, read, read_array
 from convt.volumes.kernels import INTERPOLATIONS, per_channel
+from convt.volumes.regions import Five
+from convt.volumes.stores import open_source, round_to
+from convt.volumes.stream import Progress
+from convt.volumes.streamed import stream_transposed
 
 __all__ = ["apply"]
 
@@ -39,6 +45,7 @@ def apply(
     *,
     bias: PathLike | NDArray[Any] | None = ...,
     groups: int = ...,
+    keep_dtype: bool = ...,
     threads: int | None = ...,
 ) -> NDArray[Any]: ...
 @overload
@@ -53,8 +60,30 @@ def apply(
     *,
     bias: PathLike | NDArray[Any] | None = ...,
     groups: int = ...,
+    keep_dtype: bool = ...,
     threads: int | None = ...,
 ) -> Volume: ...
+@overload
+def apply(
+    volume: PathLike,
+    filters: PathLike | NDArray[Any],
+    strides: Ints,
+    padding: str | Sequence[tuple[int, int]] = ...,
+    output_shape: Sequence[int | None] | None = ...,
+    data_format: str | None = ...,
+    dilations: Ints | None = ...,
+    *,
+    output: PathLike,
+    bias: PathLike | NDArray[Any] | None = ...,
+    groups: int = ...,
+    keep_dtype: bool = ...,
+    threads: int | None = ...,
+    memory: int | str | None = ...,
+    scheduler: str | None = ...,
+    resume: bool = ...,
+    force: bool = ...,
+    progress: Progress | None = ...,
+) -> None: ...
 def apply(
     volume: NDArray[Any] | Volume | PathLike,
     filters: PathLike | NDArray[Any],
@@ -64,11 +93,20 @@ def apply(
     data_format: str | None = "NDHWC",
     dilations: Ints | None = None,
     *,
+    output: PathLike | None = None,
     bias: PathLike | NDArray[Any] | None = None,
     groups: int = 1,
+    keep_dtype: bool = False,
     threads: int | None = None,
-) -> NDArray[Any] | Volume:
+    memory: int | str | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> NDArray[Any] | Volume | None:
     """Transposed convolution of a volume, such as upsampling it by whole factors.
+
+    With `output` it is streamed from file to file, in pieces that fit the memory.
 
     Parameters
     ----------
@@ -85,13 +123,27 @@ def apply(
         Depth, height and width of the result, or all five of `convt.conv3d_transpose`.
     bias : array or path of a .npy file, optional
         One value per output channel.
+    keep_dtype : bool
+        Round whole numbers back to the volume's dtype, ties to even, and clip them to its range.
+    output : path, optional
+        A file or folder to stream to, of a format of `convt.volumes.open_source`; `volume` is then a path
+        of one. It appears when it is complete.
+    memory : int or str, optional
+        With `output`: what the process may take, in bytes or as ``"1GiB"``; default: a quarter of the
+        machine's memory.
+    scheduler : str, optional
+        With `output`: the address of a Dask scheduler whose workers compute.
+    resume, force : bool
+        With `output`: go on with an unfinished one; replace one that exists.
+    progress : callable, optional
+        With `output`: told the bytes that are done, and those of the whole result.
 
     Returns
     -------
-    array or Volume
-        An array for an array, else a `Volume` whose affine and header keep every structure where
-        it was in the world. Axes as in ``volume``; three axes become four when there is more than
-        one output channel.
+    array, Volume or None
+        An array for an array, None with `output`, else a `Volume` whose affine and header keep every
+        structure where it was in the world. Axes as in ``volume``; three axes become four when there is
+        more than one output channel.
 
     Raises
     ------
@@ -105,39 +157,94 @@ def apply(
     >>> apply(np.ones((4, 5, 6), np.float32), "nearest", 2).shape
     (8, 10, 12)
     """
+    call = _Call(filters, strides, padding, output_shape, data_format, dilations, bias, groups)
+    if output is None:
+        if resume or force or {memory, scheduler, progress} != {None}:
+            raise ValueError("memory, scheduler, resume, force and progress go with output")
+        return _in_memory(volume, call, keep_dtype, threads)
+    if not isinstance(volume, (str, os.PathLike)):
+        raise TypeError(f"with output, volume must be a path, got {type(volume).__name__}")
+    source = open_source(volume, data_format)
+    try:
+        blocks = call.posed(source.shape, source.dtype)
+        stream_transposed(
+            source,
+            output,
+            blocks,
+            keep_dtype=keep_dtype,
+            memory=memory,
+            threads=threads,
+            scheduler=scheduler,
+            resume=resume,
+            force=force,
+            progress=progress,
+        )
+    finally:
+        source.close()
+    return None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What `apply` is asked for, but for the volume."""
+
+    filters: PathLike | NDArray[Any]
+    strides: Ints
+    padding: str | Sequence[tuple[int, int]]
+    output_shape: Sequence[int | None] | None
+    data_format: str | None
+    dilations: Ints | None
+    bias: PathLike | NDArray[Any] | None
+    groups: int
+
+    def posed(self, shape: Five, stored: np.dtype[Any]) -> Blocks:
+        """The problem for a volume of five axes, channels last."""
+        layout = parse_data_format(self.data_format)
+        n, d, h, w, c = shape
+        dtype = np.dtype(np.float32) if stored.kind in "biu" else parse_dtype("volume", stored)
+        kernel = _kernel(self.filters, parse_per_axis("strides", self.strides, layout))
+        kernel, groups = kernel.astype(dtype, copy=False), self.groups
+        if kernel.ndim == 3:
+            kernel, groups = per_channel(kernel, c, dtype), c
+        b = None if self.bias is None else _array("bias", self.bias).astype(dtype, copy=False)
+        spec = make_spec(
+            input_shape=(n, d, h, w, c) if layout == "NDHWC" else (n, c, d, h, w),
+            input_dtype=dtype,
+            filters_shape=kernel.shape,
+            filters_dtype=dtype,
+            output_shape=_five_sizes(self.output_shape, layout),
+            strides=self.strides,
+            padding=self.padding,
+            data_format=layout,
+            dilations=self.dilations,
+            bias_shape=None if b is None else b.shape,
+            bias_dtype=dtype,
+            groups=groups,
+        )
+        return Blocks(spec, kernel, b)
+
+
+def _in_memory(
+    volume: NDArray[Any] | Volume | PathLike, call: _Call, keep_dtype: bool, threads: int | None
+) -> NDArray[Any] | Volume:
     source = read(volume) if isinstance(volume, (str, os.PathLike)) else volume
     whole = source if isinstance(source, Volume) else Volume(np.asarray(source))
-    layout = parse_data_format(data_format)
+    layout = parse_data_format(call.data_format)
     if whole.header is not None and whole.data.ndim == 4 and layout != "NDHWC":
         raise ValueError('data_format of a NIfTI volume must be "NDHWC", got "NCDHW"')
     x = _five_axes(whole.data, layout)
-    dtype = parse_dtype("volume", x.dtype)
-    factors = parse_per_axis("strides", strides, layout)
-    w = _kernel(filters, factors).astype(dtype, copy=False)
-    if w.ndim == 3:
-        groups = x.shape[1 if layout == "NCDHW" else 4]
-        w = per_channel(w, groups, dtype)
-    b = None if bias is None else _array("bias", bias).astype(dtype, copy=False)
-    sizes = _five_sizes(output_shape, layout)
+    n, *rest = x.shape
+    d, h, w, c = rest if layout == "NDHWC" else (*rest[1:], rest[0])
+    blocks = call.posed((n, d, h, w, c), x.dtype)
+    spec = blocks.spec
     y = convt.conv3d_transpose(
-        x, w, sizes, strides, padding, layout, dilations, bias=b, groups=groups, threads=threads
-    )
+        x, blocks.filters, spec.output_shape, spec.strides, spec.padding, layout, spec.dilations,
+        bias=blocks.bias, groups=spec.groups, threads=threads,
+    )  # fmt: skip
+    if keep_dtype:
+        y = round_to(y, whole.data.dtype.newbyteorder("="))
     data = _as_volume(y, whole.data.ndim, layout)
-    if not isinstance(source, Volume):
-        return data
-    problem = make_spec(
-        input_shape=x.shape,
-        input_dtype=dtype,
-        filters_shape=w.shape,
-        filters_dtype=dtype,
-        output_shape=y.shape,
-        strides=strides,
-        padding=padding,
-        data_format=layout,
-        dilations=dilations,
-        groups=groups,
-    )
-    return _place(data, source, problem)
+    return _place(data, source, spec) if isinstance(source, Volume) else data
 
 
 def _five_axes(data: NDArray[Any], layout: str) -> NDArray[Any]:

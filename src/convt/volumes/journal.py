@@ -1,0 +1,80 @@
+"""What is finished of an unfinished volume: a line a block, readable after any end of a process.
+
+The first line says what job it is, so that only the same job goes on; each other line is the number of a
+block that is written. A line is appended whole, after its block; one that was cut short counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from convt.volumes.files import VolumeError
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The record of finished blocks.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    job : dict
+        What the result depends on, in plain values: blocks are finished for this job alone.
+    resume : bool
+        Go on with a file that is there, instead of starting anew.
+
+    Raises
+    ------
+    VolumeError
+        If the file to go on with belongs to another job.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Journal(f"{folder}/journal", {"blocks": 3}, resume=False).add(2)
+    ...     sorted(Journal(f"{folder}/journal", {"blocks": 3}, resume=True).done)
+    [2]
+    """
+
+    def __init__(self, path: str, job: dict[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.done: set[int] = set()
+        first = json.dumps(job, sort_keys=True)
+        if resume and Path(path).exists():
+            *lines, _ = Path(path).read_text("utf-8").split("\n")
+            if not lines or lines[0] != first:
+                raise VolumeError(f"{path}: {_difference(lines[:1], job)}")
+            self.done = {int(line) for line in lines[1:]}
+            self._append("\n" if not Path(path).read_text("utf-8").endswith("\n") else "")
+        else:
+            Path(path).write_text(f"{first}\n", "utf-8")
+
+    def add(self, block: int) -> None:
+        """Record a finished block."""
+        self._append(f"{block}\n")
+        self.done.add(block)
+
+    def _append(self, text: str) -> None:
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)
+
+
+def _difference(lines: list[str], job: dict[str, Any]) -> str:
+    """Why a journal can't be gone on with."""
+    try:
+        other = json.loads(lines[0])
+        names = [name for name in job if other.get(name) != job[name]]
+    except (IndexError, ValueError, AttributeError):
+        return "is no journal of an unfinished volume; start anew"
+    return (
+        f"the unfinished volume was started with another {' and another '.join(names)}; start anew"
+    )
