@@ -13,7 +13,7 @@ not finite is computed anew by the definition's own products.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import product
 from math import prod
 from typing import Any
@@ -25,7 +25,7 @@ from convt.kernels.channels import emit_block
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, tap
 from convt.kernels.elements import number
 from convt.kernels.keys import Filtering
-from convt.kernels.points import Shape, Vectors, apply, box, cases, phase
+from convt.kernels.points import Key, Shape, apply, box, cases, phase
 from convt.kernels.products import emit_products
 from convt.kernels.sums import RunList, Runs
 from convt.target import Target
@@ -270,11 +270,12 @@ def _emit_enter(module: ir.Module, target: Target, kernel: Filtering, shape: Sha
     with b.loop(b.i64(0), channels, kernel.lanes) as channel:
         # The last vector overlaps the one before, so that nothing beyond the channels is read.
         offset = b.mul(b.minimum(channel, b.sub(channels, b.i64(kernel.lanes))), b.i64(size))
-        vectors: Vectors = {}
-        for k, key in enumerate(keys):
-            place = b.at(b.read(b.at(table, b.i64(8 * k)), PTR), offset)
-            vectors[key] = b.load(place, align=1, typ=kind)
-        found = apply(b, (shape[0].input, shape[1].input, shape[2].input), vectors)
+
+        def read(key: Key, offset: Value = offset) -> Value:
+            place = b.read(b.at(table, b.i64(8 * keys.index(key))), PTR)
+            return b.load(b.at(place, offset), align=1, typ=kind)
+
+        found = apply(b, (shape[0].input, shape[1].input, shape[2].input), read)
         place = b.at(points, offset)
         for key in keys:
             b.store(found[key], place, align=1)
@@ -309,8 +310,8 @@ def _emit_leave(
         first = b.minimum(channel, b.sub(channels, b.i64(lanes)))
         again = b.below(b.sub(channel, first), lanes, item=size)  # lanes that were stored before
         offset = b.mul(first, b.i64(size))
-        vectors = _at_points(b, b.at(sums, offset), point_bytes, keys, kind)
-        found = apply(b, (shape[0].output, shape[1].output, shape[2].output), vectors)
+        at_points = partial(_at_points, b, b.at(sums, offset), point_bytes, keys, kind)
+        found = apply(b, (shape[0].output, shape[1].output, shape[2].output), at_points)
         if not more:
             shift = b.load(b.at(bias, offset), align=1, typ=kind)
             total = seen.get()
@@ -334,14 +335,11 @@ def _emit_leave(
 
 
 def _at_points(
-    b: Builder, place: Value, point_bytes: Value, keys: list[tuple[int, int, int]], kind: ir.Type
-) -> Vectors:
-    """A vector of the sums at every point."""
-    vectors: Vectors = {}
-    for key in keys:
-        vectors[key] = b.load(place, align=1, typ=kind)
-        place = b.at(place, point_bytes)
-    return vectors
+    b: Builder, sums: Value, point_bytes: Value, keys: list[Key], kind: ir.Type, key: Key
+) -> Value:
+    """The sums at one point."""
+    place = b.at(sums, b.mul(point_bytes, b.i64(keys.index(key))))
+    return b.load(place, align=1, typ=kind)
 
 
 def _mark(b: Builder, seen: Value, spoilt: Value) -> None:

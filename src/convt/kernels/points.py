@@ -6,6 +6,7 @@ emits the kernel that takes packed filters to the points.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -20,10 +21,11 @@ from convt.kernels.record import PHASE
 from convt.target import Target
 from convt.transforms import Matrix, Transform, transform
 
-__all__ = ["Shape", "Vectors", "apply", "box", "cases", "emit", "phase", "shapes"]
+__all__ = ["Key", "Shape", "Vectors", "apply", "box", "cases", "emit", "phase", "shapes"]
 
 Value = Any
-Vectors = dict[tuple[int, int, int], Value]
+Key = tuple[int, int, int]
+Vectors = dict[Key, Value]
 Shape = tuple[Transform, Transform, Transform]  # of the depth, the height and the width
 
 
@@ -33,24 +35,37 @@ def shapes(kernel: Filtering) -> list[Shape]:
     return [(transform(*d), transform(*h), transform(*w)) for d, h, w in product(*axes)]
 
 
-def box(depth: int, height: int, width: int) -> list[tuple[int, int, int]]:
+def box(depth: int, height: int, width: int) -> list[Key]:
     """Every place of a block, the width's varying fastest."""
     return list(product(range(depth), range(height), range(width)))
 
 
-def apply(b: Builder, matrices: tuple[Matrix, Matrix, Matrix], vectors: Vectors) -> Vectors:
-    """Apply one matrix along each axis of a block of vectors."""
-    for axis, matrix in enumerate(matrices):
-        result: Vectors = {}
-        lines = {(*k[:axis], 0, *k[axis + 1 :]) for k in vectors}
-        for line in sorted(lines):
-            place = [(*line[:axis], i, *line[axis + 1 :]) for i in range(len(matrix[0]))]
-            values = [vectors[p] for p in place]  # type: ignore[index]
-            for i, coefficients in enumerate(matrix):
-                key = (*line[:axis], i, *line[axis + 1 :])
-                result[key] = _combine(b, coefficients, values)  # type: ignore[index]
-        vectors = result
-    return vectors
+def apply(
+    b: Builder, matrices: tuple[Matrix, Matrix, Matrix], read: Callable[[Key], Value]
+) -> Vectors:
+    """Apply one matrix along each axis of a block of vectors, which `read` loads.
+
+    Plane by plane, and the depth last: few vectors are needed at a time, so most stay in registers.
+    """
+    depth, height, width = (len(matrix[0]) for matrix in matrices)
+    planes: Vectors = {}
+    for d in range(depth):
+        plane = {(d, h, w): read((d, h, w)) for _, h, w in box(1, height, width)}
+        for axis in (2, 1):
+            plane = _along(b, axis, matrices[axis], plane)
+        planes |= plane
+    return _along(b, 0, matrices[0], planes)
+
+
+def _along(b: Builder, axis: int, matrix: Matrix, vectors: Vectors) -> Vectors:
+    result: Vectors = {}
+    for line in sorted({(*key[:axis], 0, *key[axis + 1 :]) for key in vectors}):
+        places = [(*line[:axis], i, *line[axis + 1 :]) for i in range(len(matrix[0]))]
+        values = [vectors[place] for place in places]  # type: ignore[index]
+        for i, coefficients in enumerate(matrix):
+            key = (*line[:axis], i, *line[axis + 1 :])
+            result[key] = _combine(b, coefficients, values)  # type: ignore[index]
+    return result
 
 
 def _combine(b: Builder, coefficients: tuple[Fraction, ...], values: list[Value]) -> Value:
@@ -151,11 +166,11 @@ def _transform(
             index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
         places[d, h, w] = b.at(source, b.mul(index, tap_bytes))
     with b.loop(b.i64(0), tap_bytes, lanes * size) as offset:
-        vectors = {
-            key: b.load(b.at(place, offset), align=lanes * size, typ=kind)
-            for key, place in places.items()
-        }
-        found = apply(b, (shape[0].filter, shape[1].filter, shape[2].filter), vectors)
+
+        def read(key: Key, offset: Value = offset) -> Value:
+            return b.load(b.at(places[key], offset), align=lanes * size, typ=kind)
+
+        found = apply(b, (shape[0].filter, shape[1].filter, shape[2].filter), read)
         for i, key in enumerate(sorted(found)):
             place = b.at(target, b.add(offset, b.mul(point_bytes, b.i64(i))))
             b.store(found[key], place, align=lanes * size)
