@@ -31,7 +31,8 @@ def adapter(function: str, **arrays: Any) -> Any:
     Raises
     ------
     TypeError
-        If the arrays are of different frameworks. A Dask array goes with NumPy's.
+        If the arrays are of different frameworks. A Dask array goes with NumPy's, and a variable of Keras
+        with the tensors of its backend.
     """
     if all(array is None or array.__class__ is np.ndarray for array in arrays.values()):
         return None
@@ -39,6 +40,8 @@ def adapter(function: str, **arrays: Any) -> Any:
     found = set(kinds.values())
     if found == {None}:
         return None
+    if "convt.keras" in found and None not in found and len(found) == 2:
+        found = {"convt.keras"}
     if len(found) > 1 and found != {None, "convt.dask"}:
         text = ", ".join(f"{name} is a {_show(arrays[name])}" for name in kinds)
         raise TypeError(f"{function} takes arrays of one kind, but {text}: convert to one of them")
