@@ -1,8 +1,9 @@
 """The ``convt`` command: one line per error, and an exit code that scripts can rely on.
 
-0: done. 1: the reader of standard output left. 2: something about the call, a file or this machine
-is wrong, said in one line on standard error. 130: interrupted, 143: told to stop; nothing
-half-written remains after either. A traceback is a defect of convt. The commands themselves are
+0: done. 1: a volume could not be read or written on the way, said in one line on standard error, or the
+reader of standard output left. 2: something about the call, a file or this machine is wrong, said so too.
+130: interrupted, 143: told to stop. After any of these a result that is not finished is one that `--resume`
+goes on with, under another name, or nothing. A traceback is a defect of convt. The commands themselves are
 in `commands`, which needs the libraries of the extra ``cli``; this module needs none of them.
 """
 
@@ -20,7 +21,7 @@ __all__ = ["main", "run"]
 
 EXTRA = ("matplotlib", "nibabel", "rich", "typer")
 CHECKS = ("convt.arguments", "convt.spec", "convt.threads", "convt.target", "convt.volumes")
-READER_LEFT, WRONG, INTERRUPTED, TOLD_TO_STOP = 1, 2, 130, 143
+READER_LEFT, FAILED, WRONG, INTERRUPTED, TOLD_TO_STOP = 1, 1, 2, 130, 143
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         message = _message(error)
         if message is None:
             raise
-        return _fail(message)
+        return _fail(message, FAILED if _on_the_way(error) else WRONG)
     return code if isinstance(code, int) else 0
 
 
@@ -85,9 +86,15 @@ def _checked(error: Exception) -> bool:
     return str(frames[-1]).startswith(CHECKS)
 
 
-def _fail(message: str) -> int:
+def _on_the_way(error: Exception) -> bool:
+    from convt.volumes.files import StreamError
+
+    return isinstance(error, StreamError)
+
+
+def _fail(message: str, code: int = WRONG) -> int:
     sys.stderr.write(f"convt: {' '.join(message.split())}\n")
-    return WRONG
+    return code
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from math import prod
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from convt import volumes
@@ -16,7 +15,11 @@ from convt.commands.options import (
     Dilations,
     Force,
     Groups,
+    KeepDtype,
+    Memory,
     Padding,
+    Resume,
+    Scheduler,
     Strides,
     Threads,
     check_targets,
@@ -24,17 +27,21 @@ from convt.commands.options import (
     pads,
     times,
 )
-from convt.volumes import Volume
+from convt.commands.progress import bar
 from convt.volumes.affine import voxel_sizes
-from convt.volumes.files import SUFFIXES, replacing, suffix_of
-from convt.volumes.preview import picture
+from convt.volumes.preview import draw
+from convt.volumes.regions import stored_sizes
+from convt.volumes.stores import Source
 
 __all__ = ["apply"]
 
 
 def apply(
     volume: Annotated[
-        Path, typer.Argument(metavar="VOLUME", help=".npy, .nii or .nii.gz of 3 or 4 axes.")
+        Path,
+        typer.Argument(
+            metavar="VOLUME", help=".npy, .nii, .nii.gz, .tif, .zarr or .h5 of 3 to 5 axes."
+        ),
     ],
     filters: Annotated[
         str,
@@ -48,7 +55,7 @@ def apply(
     ],
     strides: Strides,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help=".npy, .nii or .nii.gz.")
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Of any of these formats.")
     ],
     padding: Padding = "SAME",
     output_shape: Annotated[
@@ -64,6 +71,10 @@ def apply(
     preview: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw three slices, before and after.")
     ] = None,
+    keep_dtype: KeepDtype = False,
+    memory: Memory = None,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
     force: Force = False,
     threads: Threads = None,
 ) -> None:
@@ -71,50 +82,44 @@ def apply(
 
     [bold]convt apply scan.nii.gz -f trilinear -s 2 -o fine.nii.gz --preview fine.png[/bold]
 
-    Files of 3 axes hold one channel. Whole-number voxels are computed and written as float32.
+    Files of 3 axes hold one channel. Whole-number voxels are computed in float32, and written so unless
+    --keep-dtype is given. Volumes larger than the memory are streamed; what is interrupted goes on with
+    --resume.
     """
-    check_targets((output, SUFFIXES), (preview, (".png",)), force=force)
-    source = volumes.read(volume)
+    check_targets((preview, (".png",)), force=force)
     start = perf_counter()
-    result = volumes.apply(
-        source,
-        filters,
-        integers("--strides", strides),
-        pads(padding),
-        None if output_shape is None else integers("--output-shape", output_shape),
-        data_format,
-        integers("--dilations", dilations),
-        bias=bias,
-        groups=groups,
-        threads=threads,
-    )
+    with bar(output.name) as progress:
+        volumes.apply(
+            volume,
+            filters,
+            integers("--strides", strides),
+            pads(padding),
+            None if output_shape is None else integers("--output-shape", output_shape),
+            data_format,
+            integers("--dilations", dilations),
+            output=output,
+            bias=bias,
+            groups=groups,
+            keep_dtype=keep_dtype,
+            threads=threads,
+            memory=memory,
+            scheduler=scheduler,
+            resume=resume,
+            force=force,
+            progress=progress,
+        )
     seconds = perf_counter() - start
-    first = data_format == "NCDHW"
-    kept = result if suffix_of(output) == ".npy" else _channels_last(result, first)
-    if preview is None:
-        volumes.write(output, kept, force=force)
-    else:
-        figure = picture(_channels_last(source, first), _channels_last(result, first))
-        with replacing(preview, force=force) as stream:  # the picture exists if the volume does
-            figure.savefig(stream, format="png")
-            volumes.write(output, kept, force=force)
-    _report(volume, source, output, kept, seconds)
+    before, after = (volumes.open_source(path, data_format) for path in (volume, output))
+    if preview is not None:
+        draw(preview, before.volume(), after.volume(), force=force)
+    note = ", computed in float32" if before.dtype.kind in "biu" else ""
+    typer.echo(f"{volume}: {_describe(before)}{note}")
+    rate = after.dtype.itemsize * prod(after.shape) / seconds / 1e6
+    typer.echo(f"{output}: {_describe(after)}, {1e3 * seconds:.3g} ms, {rate:.3g} MB/s")
 
 
-def _channels_last(volume: Volume, first: bool) -> Volume:
-    if volume.data.ndim == 3 or not first:
-        return volume
-    return replace(volume, data=np.moveaxis(volume.data, 0, 3))
-
-
-def _report(path: Path, source: Volume, output: Path, result: Volume, seconds: float) -> None:
-    note = ", computed in float32" if source.data.dtype.kind in "biu" else ""
-    typer.echo(f"{path}: {_describe(source)}{note}")
-    typer.echo(f"{output}: {_describe(result)}, {1e3 * seconds:.3g} ms")
-
-
-def _describe(volume: Volume) -> str:
-    text = f"{times(volume.data.shape)} {volume.data.dtype.name}"
-    if volume.header is None or volume.affine is None:
+def _describe(source: Source) -> str:
+    text = f"{times(stored_sizes(source.shape, source.axes))} {source.dtype.name}"
+    if source.affine is None:
         return text
-    return f"{text}, voxels of {times(voxel_sizes(volume.affine))}"
+    return f"{text}, voxels of {times(voxel_sizes(source.affine))}"

@@ -16,7 +16,11 @@ __all__ = [
     "Dilations",
     "Force",
     "Groups",
+    "KeepDtype",
+    "Memory",
     "Padding",
+    "Resume",
+    "Scheduler",
     "Strides",
     "Threads",
     "check_targets",
@@ -51,6 +55,19 @@ DataFormat = Annotated[
 Groups = Annotated[int, typer.Option(metavar="N", help="Groups of channels, each on its own.")]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads that compute; default: one a processor.")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="What convt may take, as 1GiB; default: a quarter of all."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers compute."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished result.")]
+KeepDtype = Annotated[
+    bool,
+    typer.Option("--keep-dtype", help="Round whole numbers, and clip them to the input's type."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 

@@ -80,21 +80,25 @@ class PackedSink(RawSink):
 
 def open_source(path: str, data_format: str) -> NiftiSource:
     """Open a NIfTI volume, whose channels are always last."""
-    if data_format != "NDHWC":
-        raise VolumeError(f'{path}: data_format of a NIfTI volume must be "NDHWC", got "NCDHW"')
     Path(path).open("rb").close()  # a missing file raises the system's own error, which names it
     if not path.lower().endswith(".gz"):
-        return _opened(path, path, None)
+        return _checked(_opened(path, path, None), data_format)
     with tempfile.NamedTemporaryFile(prefix="convt-", suffix=".nii", delete=False) as room:
         try:
             with naming(Path(path), "can't be read as NIfTI"), gzip.open(path) as stream:
                 shutil.copyfileobj(stream, room, 1 << 20)
             room.flush()
-            source = _opened(path, room.name, room.name)
+            source = _checked(_opened(path, room.name, room.name), data_format)
         except BaseException:
             Path(room.name).unlink(missing_ok=True)
             raise
     weakref.finalize(source, Path(room.name).unlink, missing_ok=True)
+    return source
+
+
+def _checked(source: NiftiSource, data_format: str) -> NiftiSource:
+    if "c" in source.axes and data_format != "NDHWC":
+        raise ValueError(f'data_format of a NIfTI volume must be "NDHWC", got "{data_format}"')
     return source
 
 

@@ -273,9 +273,10 @@ def _described(
     scale = [sizes["dhw".index(axis)] if axis in rows else 1.0 for axis in axes]
     shift = [float(affine[rows[axis], 3]) if axis in rows else 0.0 for axis in axes]
     steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
-    kept = {key: (image or {})[key] for key in ("name", "type", "metadata") if key in (image or {})}
+    given: dict[str, Any] = image or {}
+    kept = {key: value for key, value in given.items() if key in ("name", "type", "metadata")}
     dataset = {"path": "0", "coordinateTransformations": steps}
-    described = {**kept, "axes": named, "datasets": [dataset]}
+    described: dict[str, Any] = {**kept, "axes": named, "datasets": [dataset]}
     if version == 2:
         return {"multiscales": [{"version": "0.4", **described}]}, None
     names = [axis if isinstance(axis, str) else str(axis["name"]) for axis in named]
