@@ -26,7 +26,7 @@ from convt.volumes.affine import result_affine
 from convt.volumes.files import Volume, VolumeError, check_target
 from convt.volumes.regions import AXES, Five, Region, stored_axes
 
-__all__ = ["SUFFIXES", "Sink", "Source", "create_sink", "open_source", "round_to"]
+__all__ = ["SUFFIXES", "Sink", "Source", "create_sink", "open_source", "parted", "round_to"]
 
 _FORMATS = {
     ".npy": "npy",
@@ -214,7 +214,7 @@ def create_sink(
         if axis not in stored and size > 1:
             stored = axis + stored if axis == "n" else stored + axis
     to_input = np.eye(4) if to_input is None else to_input
-    check_target(where, force=force or resume, folder=module.FOLDER)
+    check_target(parted(where)[0], force=force or resume, folder=module.FOLDER)
     wanted = Wanted(
         path=where,
         shape=(n, d, h, w, c),
@@ -232,6 +232,21 @@ def create_sink(
                 17, "is left of an unfinished run (resume goes on with it, force starts anew)", left
             )
     return sink
+
+
+def parted(path: str) -> tuple[str, str]:
+    """A file, and the dataset in it that a path names after a colon.
+
+    Examples
+    --------
+    >>> parted("scan.h5:/raw")
+    ('scan.h5', '/raw')
+    """
+    for suffix in (".h5", ".hdf5"):
+        where, colon, name = path.partition(f"{suffix}:")
+        if colon:
+            return where + suffix, name
+    return path, ""
 
 
 def round_to(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -279,7 +294,7 @@ class _Lazy:
 
 def _format(path: str | os.PathLike[str]) -> Any:
     """The module that serves a path, by its suffix."""
-    name = os.fspath(path).lower().rstrip("/").partition(":/")[0]
+    name = parted(os.fspath(path))[0].lower().rstrip("/")
     for suffix in sorted(_FORMATS, key=len, reverse=True):
         if name.endswith(suffix):
             module = f"convt.volumes.{_FORMATS[suffix]}"
