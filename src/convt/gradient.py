@@ -16,6 +16,7 @@ import numpy.typing as npt
 from convt import reference, run
 from convt.algorithm import parse_algorithm
 from convt.api import check_out, compiled, compute, conv3d_transpose
+from convt.arguments import parse_integer
 from convt.arrays import adapter
 from convt.family import Access
 from convt.gradient_run import choose_gradient_plan, execute_gradient
@@ -109,7 +110,19 @@ def conv3d(
         bias_dtype=None if b is None else b.dtype,
         groups=groups,
     )
-    return _convolve(spec, x, w.swapaxes(3, 4), b, out, threads, algorithm)
+    w = w.swapaxes(3, 4)
+    count = get_num_threads() if threads is None else parse_threads(threads)
+    algorithm = parse_algorithm(algorithm)
+    if out is not None:
+        check_out(out, spec, {"input": x, "filters": w, "bias": b})
+    y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
+    if not y.size:
+        return y
+    if compiled():
+        compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
+    else:
+        y[...] = _define(spec, x, w, b)
+    return y
 
 
 def input_gradient(
@@ -136,7 +149,7 @@ def input_gradient(
     >>> input_gradient(y, w, strides=2, groups=2).shape
     (1, 2, 2, 2, 8)
     """
-    w = np.asarray(filters)
+    w, groups = np.asarray(filters), parse_integer("groups", groups, 1)
     if groups != 1 and w.ndim == 5 and w.shape[3] % groups == 0:
         # [..., groups * out, in] -> [..., out, groups * in], which is what a convolution has.
         split = w.reshape(*w.shape[:3], groups, w.shape[3] // groups, w.shape[4])
@@ -279,6 +292,8 @@ def conv3d_transpose_vjp(
 
     def pullback(output_gradient: npt.ArrayLike) -> tuple[Array, ...]:
         g = np.asarray(output_gradient)
+        if g.shape != y.shape:  # another size that the geometry allows may have other padding
+            raise ValueError(f"output_gradient.shape = {g.shape} must be the output's: {y.shape}")
         dw = conv3d_transpose_filter_gradient(x, g, w.shape, *geometry, **shared)
         dx = input_gradient(g, w, *geometry, algorithm=algorithm, **shared)
         if bias is None:
@@ -290,32 +305,13 @@ def conv3d_transpose_vjp(
     return y, pullback
 
 
-def _convolve(
-    spec: Spec,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    out: Array | None,
-    threads: int | None,
-    algorithm: str | None,
-) -> Array:
-    """Compute a convolution; filters are ``[..., out_channels, in_channels / groups]``."""
-    count = get_num_threads() if threads is None else parse_threads(threads)
-    algorithm = parse_algorithm(algorithm)
-    if out is not None:
-        check_out(out, spec, {"input": x, "filters": w, "bias": b})
-    y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
-    if not y.size:
-        return y
-    if compiled():
-        compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
-        return y
+def _define(spec: Spec, x: Array, w: Array, b: Array | None) -> Array:
+    """What the definition answers; filters are ``[..., out_channels, in_channels / groups]``."""
     g = spec.groups
     # In the transposed layout, groups are of what the transposed convolution puts out.
     split = w.reshape(*spec.kernel, g, spec.out_channels // g, spec.in_channels // g)
     w = split.swapaxes(4, 5).reshape(*spec.kernel, spec.in_channels, spec.out_channels // g)
-    y[...] = reference.input_gradient(
+    return reference.input_gradient(
         x, w, spec.output_size, spec.strides, spec.padding, spec.data_format, spec.dilations,
         bias=b, groups=g,
     )  # fmt: skip
-    return y

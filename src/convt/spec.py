@@ -286,10 +286,10 @@ def _solve_convolution(
     kernel = filters_shape[:3]
     for i, size in enumerate(input_shape[first : first + 3]):
         axis = _Axis(0, kernel[i], strides[i], dilations[i], pads[i])
-        if size + axis.reach() > INT64_MAX:
+        if size + axis.reach() + axis.pads() > INT64_MAX:
             raise ValueError(
-                f"input {_AXES[i]} {size} with kernel {kernel[i]}, dilation {dilations[i]} spans more "
-                "voxels than a signed 64-bit integer counts"
+                f"input {_AXES[i]} {size} with kernel {kernel[i]}, dilation {dilations[i]}, padding "
+                f"{pads[i]} spans more voxels than a signed 64-bit integer counts"
             )
         axis = axis._replace(size=axis.convolved(size))
         if axis.size < 0:
@@ -409,7 +409,7 @@ class _Axis(NamedTuple):
         """The size of an output left to us; negative where the padding crops more than `full`."""
         if self.padding == "SAME":
             return self.size * self.stride
-        return self.full() - (0 if self.padding == "VALID" else sum(self.padding))
+        return self.full() - self.pads()
 
     def allowed(self) -> tuple[int, int]:
         """The smallest and the largest output that the forward convolution maps to `size`."""
@@ -424,13 +424,15 @@ class _Axis(NamedTuple):
         """The input size that the forward convolution maps `out` to; negative where it can't."""
         if self.padding == "SAME":
             return -(-out // self.stride)
-        pads = 0 if self.padding == "VALID" else sum(self.padding)
-        return (out + pads - self.reach() + self.stride) // self.stride
+        return (out + self.pads() - self.reach() + self.stride) // self.stride
+
+    def pads(self) -> int:
+        """Voxels of padding as asked for, on both sides."""
+        return 0 if isinstance(self.padding, str) else sum(self.padding)
 
     def least(self) -> int:
         """The smallest input of a convolution that has an output."""
-        pads = 0 if isinstance(self.padding, str) else sum(self.padding)
-        return max(self.reach() - pads, 0)
+        return max(self.reach() - self.pads(), 0)
 
     def pad_before(self, out: int) -> int:
         """Voxels that the forward convolution pads before an axis of `out` voxels."""
