@@ -14,19 +14,22 @@ from typing import Any
 import pytest
 
 import convt
+from processes import python
 
 NAMES = [name for name in convt.__all__ if name != "__version__"]
 
 
 def test_all_is_every_public_name() -> None:
     helpers = {"annotations", *dir(typing)}
+    assert set(NAMES) <= set(dir(convt))
+    for name in NAMES:  # most come when they are asked for; from then on they are names like others
+        getattr(convt, name)
     found = {
         name
         for name, value in vars(convt).items()
         if not name.startswith("_") and not isinstance(value, ModuleType) and name not in helpers
     }
-    # The report comes when it is asked for; from then on it is a name like others.
-    assert found | {"explain"} == set(NAMES)
+    assert found == set(NAMES)
 
 
 def test_all_is_sorted_and_complete_for_a_star() -> None:
@@ -65,6 +68,11 @@ def test_explain_stays_a_function_when_its_module_is_loaded() -> None:
     importlib.import_module("convt.report")
     assert callable(convt.explain)
     assert not isinstance(convt.explain, ModuleType)
+
+
+def test_modules_that_are_part_of_the_interface_need_no_import_of_their_own() -> None:
+    code = "import convt; print(convt.reference.__name__, convt.gradient.__name__)"
+    assert python(code) == "convt.reference convt.gradient\n"
 
 
 def test_other_names_are_errors() -> None:

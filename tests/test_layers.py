@@ -96,11 +96,19 @@ def test_planning_touches_no_array(module: str) -> None:
     assert "numpy" not in {name.partition(".")[0] for name in imports(MODULES[module])}
 
 
+def loaded(code: str) -> set[str]:
+    names = python(f"import convt, sys; {code}; print(*sys.modules)").split()
+    return {name.partition(".")[0] for name in names} | {n for n in names if n.startswith("convt.")}
+
+
 def test_importing_convt_loads_little() -> None:
-    loaded = python("import convt, sys; print(*sys.modules)").split()
-    packages = {name.partition(".")[0] for name in loaded}
-    assert "numpy" in packages
-    assert not packages & (FRAMEWORKS | CLI | {"llvmlite", "platformdirs", "hypothesis"})
+    assert not loaded("pass") & (FRAMEWORKS | CLI | {"numpy", "llvmlite", "convt.plan"})
+
+
+def test_its_functions_load_no_compiler() -> None:
+    names = loaded("convt.conv3d_transpose, convt.ConvTranspose3D, convt.conv3d")
+    assert {"numpy", "convt.plan"} <= names
+    assert not names & (FRAMEWORKS | CLI | {"llvmlite", "platformdirs", "hypothesis"})
 
 
 PLAN = """
