@@ -1,8 +1,8 @@
 """XLA's call frame, as the public C header of its foreign-function interface lays it out.
 
 Constraints of this file: structs, and reading them, nothing else. It follows ``xla/ffi/api/c_api.h``, which
-jaxlib ships below ``jax.ffi.include_dir()``, in version 0.3 of the interface. Newer versions with the same
-major number may only append fields; each struct begins with its size, by which an older one is known.
+jaxlib ships below ``jax.ffi.include_dir()``, in version 0.3 of the interface. Other versions with the same
+major number differ in what is appended to structs, which nothing here reads.
 """
 
 from __future__ import annotations

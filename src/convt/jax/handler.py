@@ -8,6 +8,8 @@ A problem arrives as text that spells everything, so a compiled program means th
 from __future__ import annotations
 
 import ctypes
+import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,9 +24,30 @@ TARGET = "convt_trilinear"
 
 
 def register() -> None:
-    """Make the handler known to XLA's CPU platform."""
+    """Make the handler known to XLA's CPU platform.
+
+    Raises
+    ------
+    ImportError
+        If this jaxlib's interface is another one; XLA's own refusal would leave JAX without a CPU.
+    """
+    if _VERSION[0] != frame.VERSION[0]:
+        raise ImportError(
+            f"this jaxlib has version {_VERSION[0]}.{_VERSION[1]} of XLA's foreign-function interface, "
+            f"convt knows {frame.VERSION[0]}.{frame.VERSION[1]}"
+        )
     address = enclose(ctypes.cast(_HANDLER, ctypes.c_void_p).value or 0)
     jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(address), platform="cpu")
+
+
+def _runtime_version() -> tuple[int, int]:
+    """The version of the interface that this jaxlib has, by the header that it ships."""
+    path = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", path.read_text()))
+    return int(found["MAJOR"]), int(found["MINOR"])
+
+
+_VERSION = _runtime_version()
 
 
 def _handle(pointer: Any) -> int | None:
@@ -44,16 +67,9 @@ _HANDLER = frame.Handler(_handle)  # kept, for XLA has its address only
 
 def _agree(call: Any) -> None:
     """Tell the version that both sides know, when the handler is registered."""
-    found, known = call.api.contents.version, frame.VERSION
-    if found.major != known[0]:
-        raise RuntimeError(
-            f"this jaxlib has version {found.major}.{found.minor} of XLA's foreign-function interface, "
-            f"convt knows {known[0]}.{known[1]}"
-        )
     pointer = ctypes.cast(call.extension_start, ctypes.POINTER(frame.MetadataExtension))
     version = pointer.contents.metadata.contents.api_version
-    version.major = known[0]
-    version.minor = min(known[1], found.minor)
+    version.major, version.minor = min(frame.VERSION, _VERSION)
 
 
 def _compute(call: Any) -> None:
@@ -66,7 +82,9 @@ def _compute(call: Any) -> None:
 
 
 def _report(call: Any, error: BaseException) -> int | None:
-    """`error` as XLA's; an error in that is the one thing that can't be told."""
+    """`error` as XLA's, which passes no API in older versions while it registers a handler."""
+    if not call.api:
+        return None
     code = frame.INTERNAL
     if isinstance(error, (TypeError, ValueError)):
         code = frame.INVALID_ARGUMENT
