@@ -1,111 +1,171 @@
-"""How the operators are differentiated, backward and forward, any number of times.
+"""How the operations are differentiated, backward and forward, any number of times, and vectorised.
 
-Each is linear in its two factors, and the derivatives of each are the other two operators. Constraint of
-this file: no tensor is kept for a derivative that isn't asked for.
+Each is linear in its two factors, and the derivatives of each are the other two. The rules are written once
+and registered twice: with the operators, for what traces them, and as functions of autograd, which serve
+`torch.func` and forward mode as well.
+
+Constraint of this file: no tensor is kept for a derivative that isn't asked for.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch.autograd import forward_ad
 
+from convt.torch import batching, operators
 from convt.torch.geometry import Geometry
-from convt.torch.operators import LIBRARY, convolve, filter_gradient, transpose
+from convt.torch.operators import LIBRARY
 
-__all__ = ["call", "register", "tangents"]
-
-_GEOMETRY = len(Geometry._fields)
+__all__ = ["FUNCTIONS", "OPERATORS", "Three"]
 
 
-def _keep(ctx: Any, a: Any, b: Any) -> None:
+class Three(NamedTuple):
+    """The three operations in one of their forms."""
+
+    transpose: Callable[..., Any]
+    convolve: Callable[..., Any]
+    filter_gradient: Callable[..., Any]
+
+
+OPERATORS = Three(operators.transpose, operators.convolve, operators.filter_gradient)
+
+
+# --- backward -------------------------------------------------------------------------------------
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Keep each of two factors if the other's derivative is asked for, and both shapes."""
+    a, b, *rest = inputs
     needs_a, needs_b = ctx.needs_input_grad[:2]
     ctx.save_for_backward(a if needs_b else None, b if needs_a else None)
     ctx.shapes = list(a.shape), list(b.shape)
+    ctx.rest = rest[-8:]
 
 
 def _bias_gradient(output_gradient: Any, rest: tuple[Any, ...]) -> Any:
-    channel = Geometry(*rest[:_GEOMETRY]).channel
+    channel = Geometry(*rest[:-2]).channel
     return output_gradient.sum([axis for axis in range(5) if axis != channel])
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, w, _, _, *ctx.rest = inputs
-    _keep(ctx, x, w)
-
-
-def _transpose_backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+def _transpose_backward(by: Three, ctx: Any, gradient: Any) -> tuple[Any, ...]:
     (x, w), (x_shape, w_shape), rest = ctx.saved_tensors, ctx.shapes, ctx.rest
     needs_x, needs_w, needs_bias = ctx.needs_input_grad[:3]
     return (
-        convolve(gradient, w, None, x_shape, *rest) if needs_x else None,
-        filter_gradient(x, gradient, w_shape, *rest) if needs_w else None,
+        by.convolve(gradient, w, None, x_shape, *rest) if needs_x else None,
+        by.filter_gradient(x, gradient, w_shape, *rest) if needs_w else None,
         _bias_gradient(gradient, rest) if needs_bias else None,
         *(None,) * (1 + len(rest)),
     )
 
 
-def _convolve_backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+def _convolve_backward(by: Three, ctx: Any, gradient: Any) -> tuple[Any, ...]:
     (y, w), (y_shape, w_shape), rest = ctx.saved_tensors, ctx.shapes, ctx.rest
     needs_y, needs_w, needs_bias = ctx.needs_input_grad[:3]
     return (
-        transpose(gradient, w, None, y_shape, *rest) if needs_y else None,
-        filter_gradient(gradient, y, w_shape, *rest) if needs_w else None,
+        by.transpose(gradient, w, None, y_shape, *rest) if needs_y else None,
+        by.filter_gradient(gradient, y, w_shape, *rest) if needs_w else None,
         _bias_gradient(gradient, rest) if needs_bias else None,
         *(None,) * (1 + len(rest)),
     )
 
 
-def _setup_filter_gradient(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, y, _, *ctx.rest = inputs
-    _keep(ctx, x, y)
-
-
-def _filter_gradient_backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+def _filter_gradient_backward(by: Three, ctx: Any, gradient: Any) -> tuple[Any, ...]:
     (x, y), (x_shape, y_shape), rest = ctx.saved_tensors, ctx.shapes, ctx.rest
     needs_x, needs_y = ctx.needs_input_grad[:2]
     return (
-        convolve(y, gradient, None, x_shape, *rest) if needs_x else None,
-        transpose(x, gradient, None, y_shape, *rest) if needs_y else None,
+        by.convolve(y, gradient, None, x_shape, *rest) if needs_x else None,
+        by.transpose(x, gradient, None, y_shape, *rest) if needs_y else None,
         *(None,) * (1 + len(rest)),
     )
 
 
-def register() -> None:
-    """Give the operators their derivatives."""
-    for operator, backward, setup in (
-        (transpose, _transpose_backward, _setup),
-        (convolve, _convolve_backward, _setup),
-        (filter_gradient, _filter_gradient_backward, _setup_filter_gradient),
-    ):
-        torch.library.register_autograd(operator, backward, setup_context=setup, lib=LIBRARY)
+for _operator, _backward, _batched in (
+    (operators.transpose, _transpose_backward, batching.transpose),
+    (operators.convolve, _convolve_backward, batching.convolve),
+    (operators.filter_gradient, _filter_gradient_backward, batching.filter_gradient),
+):
+    _rule = partial(_backward, OPERATORS)
+    torch.library.register_autograd(_operator, _rule, setup_context=_keep, lib=LIBRARY)
+    torch.library.register_vmap(_operator, partial(_batched, _operator), lib=LIBRARY)
 
 
-def tangents() -> bool:
-    """Whether forward-mode differentiation may be under way."""
-    level: int = forward_ad._current_level
-    return level >= 0
+# --- forward, and as functions of autograd --------------------------------------------------------
+class _Function(torch.autograd.Function):
+    """An operation as a function; subclasses say which."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _keep(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:2])
+        ctx.shape = inputs[-9]
 
 
-def call(operator: Any, a: Any, b: Any, *rest: Any) -> Any:
-    """Call an operator, and carry the tangents of its tensors forward, which the dispatcher drops."""
-    if not tangents():
-        return operator(a, b, *rest)
-    bias, others = ((), rest) if operator is filter_gradient else (rest[:1], rest[1:])
-    (a, da), (b, db) = forward_ad.unpack_dual(a), forward_ad.unpack_dual(b)
-    parts = []
-    nothing = (None,) * len(bias)
-    if da is not None:
-        parts.append(operator(da, b, *nothing, *others))
-    if db is not None:
-        parts.append(operator(a, db, *nothing, *others))
-    if bias and bias[0] is not None:
-        values, more = forward_ad.unpack_dual(bias[0])
-        bias = (values,)
-        if more is not None:
-            channel = Geometry(*others[1 : 1 + _GEOMETRY]).channel
-            parts.append(more.view(-1, 1, 1, 1) if channel == 1 else more)
-    y = operator(a, b, *bias, *others)
-    return forward_ad.make_dual(y, sum(parts).expand_as(y)) if parts else y
+class _Transpose(_Function):
+    forward = staticmethod(operators.transpose)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+        return _transpose_backward(FUNCTIONS, ctx, gradient)
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Any, dw: Any, dbias: Any, *_: Any) -> Any:
+        return _tangent(ctx, FUNCTIONS.transpose, dx, dw, dbias)
+
+    @staticmethod
+    def vmap(*arguments: Any) -> tuple[Any, int]:
+        return batching.transpose(FUNCTIONS.transpose, *arguments)
+
+
+class _Convolve(_Function):
+    forward = staticmethod(operators.convolve)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+        return _convolve_backward(FUNCTIONS, ctx, gradient)
+
+    @staticmethod
+    def jvp(ctx: Any, dy: Any, dw: Any, dbias: Any, *_: Any) -> Any:
+        return _tangent(ctx, FUNCTIONS.convolve, dy, dw, dbias)
+
+    @staticmethod
+    def vmap(*arguments: Any) -> tuple[Any, int]:
+        return batching.convolve(FUNCTIONS.convolve, *arguments)
+
+
+class _FilterGradient(_Function):
+    forward = staticmethod(operators.filter_gradient)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+        return _filter_gradient_backward(FUNCTIONS, ctx, gradient)
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Any, dy: Any, *_: Any) -> Any:
+        (x, y), rest = ctx.saved_tensors, (ctx.shape, *ctx.rest)
+        return _sum(
+            None if dx is None else FUNCTIONS.filter_gradient(dx, y, *rest),
+            None if dy is None else FUNCTIONS.filter_gradient(x, dy, *rest),
+        )
+
+    @staticmethod
+    def vmap(*arguments: Any) -> tuple[Any, int]:
+        return batching.filter_gradient(FUNCTIONS.filter_gradient, *arguments)
+
+
+FUNCTIONS = Three(_Transpose.apply, _Convolve.apply, _FilterGradient.apply)
+
+
+def _tangent(ctx: Any, call: Callable[..., Any], da: Any, db: Any, dbias: Any) -> Any:
+    """The product rule; a bias' tangent is a bias."""
+    (a, b), rest = ctx.saved_tensors, (ctx.shape, *ctx.rest)
+    if da is None and db is None:
+        da = torch.zeros_like(a)
+    return _sum(
+        None if da is None else call(da, b, dbias, *rest),
+        None if db is None else call(a, db, dbias if da is None else None, *rest),
+    )
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return a if b is None else b if a is None else a + b

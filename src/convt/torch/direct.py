@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from convt.torch import native
-from convt.torch.derivatives import tangents
 
 __all__ = ["direct"]
 
@@ -42,6 +42,6 @@ def direct(*tensors: Any) -> bool:
         or _len_torch_dispatch_stack()
         or _len_torch_function_stack()
         or _get_tracing_state() is not None
-        or tangents()
+        or forward_ad._current_level >= 0
         or native.forced()
     )

@@ -15,16 +15,14 @@ from convt.algorithm import parse_algorithm
 from convt.arguments import parse_data_format, parse_padding, parse_per_axis
 from convt.spec import make_convolution_spec, make_gradient_spec, make_spec
 from convt.threads import parse_threads
-from convt.torch import batching, derivatives, kernels, operators
+from convt.torch import kernels
+from convt.torch.derivatives import FUNCTIONS, OPERATORS
 from convt.torch.direct import direct
 from convt.torch.geometry import EXPLICIT, Geometry
 from convt.torch.views import DTYPES, array
 from convt.trilinear import transposed_filters
 
 __all__ = ["conv3d", "conv3d_transpose", "conv3d_transpose_filter_gradient"]
-
-derivatives.register()
-batching.register()
 
 _SERVED = tuple(DTYPES)
 
@@ -85,7 +83,7 @@ def conv3d_transpose(
     if torch.compiler.is_compiling():
         geometry = _traced(strides, padding, data_format, dilations, groups)
         shape = geometry.output_shape(x.shape, w.shape, output_shape)
-        return _call(operators.transpose, out, x, w, b, shape, *geometry, threads, algorithm)
+        return _call(OPERATORS.transpose, out, x, w, b, shape, *geometry, threads, algorithm)
     spec = make_spec(
         **_shapes(input=x, filters=w, bias=b),
         output_shape=output_shape,
@@ -99,7 +97,7 @@ def conv3d_transpose(
     if direct(x, w, b, out):
         return _compute(kernels.transpose, out, x, w, b, spec, threads, algorithm)
     rest = (spec.output_shape, *Geometry.of(spec), threads, algorithm)
-    return _call(operators.transpose, out, x, w, b, *rest)
+    return _call(FUNCTIONS.transpose, out, x, w, b, *rest)
 
 
 def conv3d(
@@ -130,7 +128,7 @@ def conv3d(
         geometry = _traced(strides, padding, data_format, dilations, groups)
         w = transposed_filters(w, geometry.groups)
         shape = geometry.input_shape(x.shape, w.shape)
-        return _call(operators.convolve, out, x, w, b, shape, *geometry, threads, algorithm)
+        return _call(OPERATORS.convolve, out, x, w, b, shape, *geometry, threads, algorithm)
     spec = make_convolution_spec(
         **_shapes(input=x, filters=w, bias=b),
         strides=strides,
@@ -144,7 +142,7 @@ def conv3d(
     if direct(x, w, b, out):
         return _compute(kernels.convolve, out, x, w, b, spec, threads, algorithm)
     rest = (spec.output_shape, *Geometry.of(spec), threads, algorithm)
-    return _call(operators.convolve, out, x, w, b, *rest)
+    return _call(FUNCTIONS.convolve, out, x, w, b, *rest)
 
 
 def conv3d_transpose_filter_gradient(
@@ -173,7 +171,7 @@ def conv3d_transpose_filter_gradient(
     if torch.compiler.is_compiling():
         geometry = _traced(strides, padding, data_format, dilations, groups)
         rest = (tuple(filters_shape), *geometry, threads, None)
-        return _call(operators.filter_gradient, out, x, g, *rest)
+        return _call(OPERATORS.filter_gradient, out, x, g, *rest)
     spec = make_gradient_spec(
         **_shapes(input=x, gradient=g),
         filters_shape=filters_shape,
@@ -187,7 +185,7 @@ def conv3d_transpose_filter_gradient(
     if direct(x, g, out):
         return _compute(kernels.filter_gradient, out, x, g, spec, threads)
     rest = (spec.filters_shape, *Geometry.of(spec), threads, None)
-    return _call(operators.filter_gradient, out, x, g, *rest)
+    return _call(FUNCTIONS.filter_gradient, out, x, g, *rest)
 
 
 def _tensors(function: str, out: Any, **tensors: Any) -> list[Any]:
@@ -265,9 +263,9 @@ def _compute(kernel: Callable[..., Any], out: Any, *arguments: Any) -> Any:
     return out
 
 
-def _call(operator: Any, out: Any, *arguments: Any) -> Any:
-    """Call an operator, which copies its result to `out` if there is one."""
-    result = derivatives.call(operator, *arguments)
+def _call(operation: Any, out: Any, *arguments: Any) -> Any:
+    """Call an operation, and copy its result to `out` if there is one."""
+    result = operation(*arguments)
     if out is None:
         return result
     if torch.is_grad_enabled() and (result.requires_grad or out.requires_grad):
