@@ -27,11 +27,12 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
     """The options, and where the files go unless they say so."""
     given = {argument.split("=")[0] for argument in arguments}
     added = ["--force"]
+    complete = given.isdisjoint(PARTIAL)
     if given.isdisjoint(("--output", "-o")):
-        complete = given.isdisjoint(PARTIAL)
         added += ["--output", str(ROOT / "docs" if complete else RESULTS)]
     if given.isdisjoint(("--journal", "--draw")):
-        added += ["--journal", str(RESULTS / "unfinished.jsonl")]
+        name = "unfinished.jsonl" if complete else "unfinished-partial.jsonl"
+        added += ["--journal", str(RESULTS / name)]
     if given.isdisjoint(("--json", "--draw")):
         added += ["--json", str(RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}.json")]
     return [*arguments, *added]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -31,6 +32,38 @@ def test_large_outputs_start_on_a_cache_line_and_are_contiguous() -> None:
         assert y.flags.c_contiguous
         assert y.flags.writeable
         assert y.shape == (LARGE[0] + extra, 3)
+
+
+@pytest.mark.parametrize("size", [1, ALIGNED_FROM - 1, ALIGNED_FROM, 2 * ALIGNED_FROM])
+def test_blocks_of_one_call_start_on_a_cache_line_and_large_ones_serve_again(size: int) -> None:
+    block, other = memory.recycled(size), memory.recycled(size)
+    for one in (block, other):
+        assert one.address % ALIGNMENT == 0
+        assert one.address == place(one.array)
+        assert one.array.size == size
+    apart = abs(block.address - other.address)
+    assert apart >= size
+    first = block.address
+    del block, one
+    if size >= ALIGNED_FROM:
+        assert memory.recycled(size).address == first
+
+
+def test_the_address_of_any_array() -> None:
+    dense = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    frozen = dense.copy()
+    frozen.flags.writeable = False
+    arrays = (
+        dense,
+        frozen,
+        dense.T,
+        dense[:, ::-2],
+        dense[1:, :0],
+        dense.view(">f4"),
+        dense[0, 0, 0:1],
+    )
+    for array in (*arrays, dense.astype(ml_dtypes.bfloat16), np.empty((0, 3)), np.array(2.0)):
+        assert memory.address(array) == place(array)
 
 
 def test_memory_serves_again_once_the_array_is_gone() -> None:
