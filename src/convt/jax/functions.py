@@ -26,7 +26,7 @@ def conv3d_transpose(
     *,
     bias: Any = None,
     groups: int = 1,
-    out: None = None,
+    out: Any = None,
     threads: int | None = None,
     algorithm: str | None = None,
 ) -> Array:
@@ -94,7 +94,7 @@ def conv3d(
     *,
     bias: Any = None,
     groups: int = 1,
-    out: None = None,
+    out: Any = None,
     threads: int | None = None,
     algorithm: str | None = None,
 ) -> Array:
@@ -140,7 +140,7 @@ def conv3d_transpose_filter_gradient(
     dilations: Any = None,
     *,
     groups: int = 1,
-    out: None = None,
+    out: Any = None,
     threads: int | None = None,
 ) -> Array:
     """Compute `convt.conv3d_transpose_filter_gradient` of JAX arrays, under any of JAX's transformations.

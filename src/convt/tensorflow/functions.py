@@ -25,7 +25,7 @@ def conv3d_transpose(
     *,
     bias: Any = None,
     groups: int = 1,
-    out: None = None,
+    out: Any = None,
     threads: int | None = None,
     algorithm: str | None = None,
 ) -> tf.Tensor:
@@ -85,7 +85,7 @@ def conv3d(
     *,
     bias: Any = None,
     groups: int = 1,
-    out: None = None,
+    out: Any = None,
     threads: int | None = None,
     algorithm: str | None = None,
 ) -> tf.Tensor:
@@ -118,7 +118,7 @@ def conv3d_transpose_filter_gradient(
     dilations: Any = None,
     *,
     groups: int = 1,
-    out: None = None,
+    out: Any = None,
     threads: int | None = None,
 ) -> tf.Tensor:
     """Compute `convt.conv3d_transpose_filter_gradient` of tensors, eagerly or in a `tf.function`.
