@@ -18,6 +18,7 @@ from convt.commands.bench import bench
 from convt.commands.demo import demo
 from convt.commands.explain import explain
 from convt.commands.info import info
+from convt.commands.upsample import upsample
 
 __all__ = ["app"]
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, apply, explain, info, bench):
+for command in (demo, upsample, apply, explain, info, bench):
     app.command()(command)
 
 

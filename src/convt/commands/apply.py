@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -25,13 +24,9 @@ from convt.commands.options import (
     check_targets,
     integers,
     pads,
-    times,
 )
+from convt.commands.outcome import report
 from convt.commands.progress import bar
-from convt.volumes.affine import voxel_sizes
-from convt.volumes.preview import draw
-from convt.volumes.regions import stored_sizes
-from convt.volumes.stores import Source
 
 __all__ = ["apply"]
 
@@ -108,18 +103,12 @@ def apply(
             force=force,
             progress=progress,
         )
-    seconds = perf_counter() - start
-    before, after = (volumes.open_source(path, data_format) for path in (volume, output))
-    if preview is not None:
-        draw(preview, before.volume(), after.volume(), force=force)
-    note = ", computed in float32" if before.dtype.kind in "biu" else ""
-    typer.echo(f"{volume}: {_describe(before)}{note}")
-    rate = after.dtype.itemsize * prod(after.shape) / seconds / 1e6
-    typer.echo(f"{output}: {_describe(after)}, {1e3 * seconds:.3g} ms, {rate:.3g} MB/s")
-
-
-def _describe(source: Source) -> str:
-    text = f"{times(stored_sizes(source.shape, source.axes))} {source.dtype.name}"
-    if source.affine is None:
-        return text
-    return f"{text}, voxels of {times(voxel_sizes(source.affine))}"
+    report(
+        volume,
+        output,
+        data_format,
+        seconds=perf_counter() - start,
+        preview=preview,
+        force=force,
+        note=", computed in float32",
+    )

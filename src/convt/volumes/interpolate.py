@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,9 +23,10 @@ from convt.family import Access
 from convt.plan import Plan, make_plan
 from convt.spec import Spec, make_spec
 from convt.threads import share
-from convt.volumes.kernels import LINES, REACH, per_channel
+from convt.volumes.kernels import LINES, REACH
+from convt.volumes.stores import round_to
 
-__all__ = ["Interpolation", "Span", "Spans", "cast"]
+__all__ = ["Interpolation", "Span", "Spans"]
 
 Array = NDArray[Any]
 Span = tuple[int, int]  # from the first to one past the last voxel of an axis
@@ -80,11 +80,28 @@ class Interpolation:
             (max(-start, 0), max(stop - end, 0))
             for (start, stop), end in zip(wanted, size, strict=True)
         ]
-        result = _extended(block, beyond, self.computed_in(block.dtype), threads)
+        dtype = self.computed_in(block.dtype)
+        result = _extended(np.moveaxis(block, 3, 0), beyond, dtype, threads)
+        last = None if out is None else np.moveaxis(out, 3, 0)
         for number, axes in enumerate(self.passes):
-            place = out if number + 1 == len(self.passes) else None
+            place = last if number + 1 == len(self.passes) else None
             result = self._convolve(result, axes, outputs, wanted, place, threads)
-        return result
+        return np.moveaxis(result, 0, 3)
+
+    def fill(
+        self,
+        out: Array,
+        block: Array,
+        outputs: Spans,
+        size: Sequence[int],
+        *,
+        threads: int | None = None,
+    ) -> None:
+        """Compute the block `outputs` in `out`, rounded to its dtype."""
+        if out.dtype == self.computed_in(block.dtype.newbyteorder("=")):
+            self(block, outputs, size, out=out, threads=threads)
+        else:
+            _cast(self(block, outputs, size, threads=threads), out, threads)
 
     def _wanted(self, outputs: Spans) -> list[Span]:
         """The voxels that a block needs, also those beyond the faces."""
@@ -170,42 +187,40 @@ def _convolved(
     out: Array | None,
     threads: int | None,
 ) -> Array:
-    """`conv3d_transpose` of every channel, by a kernel family that does not depend on the block's size.
+    """`conv3d_transpose` of a batch of channels, by a kernel family that does not depend on their size.
 
     Families add up in different orders, so a choice by size would show in the last bits.
     """
-    channels = block.shape[3]
-    filters = per_channel(kernel, channels, block.dtype)
+    x, filters = block[..., None], kernel.astype(block.dtype)[..., None, None]
+    y = None if out is None else out[..., None]
     if not compiled():
-        shared: dict[str, Any] = {"groups": channels, "out": None if out is None else out[None]}
-        defined = convt.conv3d_transpose(block[None], filters, None, strides, pads, **shared)
-        return np.asarray(defined[0])
+        defined = convt.conv3d_transpose(x, filters, None, strides, pads, out=y)
+        return np.asarray(defined[..., 0])
     spec = make_spec(
-        input_shape=(1, *block.shape),
-        input_dtype=block.dtype,
+        input_shape=x.shape,
+        input_dtype=x.dtype,
         filters_shape=filters.shape,
-        filters_dtype=filters.dtype,
+        filters_dtype=x.dtype,
         output_shape=None,
         strides=strides,
         padding=pads,
         data_format=None,
         dilations=None,
-        groups=channels,
     )
-    result = run.empty_output(spec.output_shape, spec.dtype) if out is None else out[None]
-    access = Access.of(spec, block[None], filters, result)
+    result = run.empty_output(spec.output_shape, spec.dtype) if y is None else y
+    access = Access.of(spec, x, filters, result)
     plan = _plan(spec, access, convt.get_num_threads() if threads is None else threads)
     packed = run.pack_filters(plan, filters, 1, once=True)
-    run.execute(plan, block[None], packed, None, result)
-    return np.asarray(result[0])
+    run.execute(plan, x, packed, None, result)
+    return np.asarray(result[..., 0])
 
 
 def _plan(spec: Spec, access: Access, threads: int) -> Plan:
-    """Lanes over the width for one channel, if its taps fit into lanes; else lanes over channels."""
-    if spec.groups == 1:
-        with suppress(ValueError):
-            return make_plan(spec, target.host(), access, threads, family="rows")
-    return make_plan(spec, target.host(), access, threads, family="channels")
+    """Lanes over the width if its taps fit into them, else lanes over the one channel."""
+    try:
+        return make_plan(spec, target.host(), access, threads, family="rows")
+    except ValueError:
+        return make_plan(spec, target.host(), access, threads, family="channels")
 
 
 def each(action: Callable[[int], None], count: int, threads: int | None) -> None:
@@ -224,52 +239,40 @@ def each(action: Callable[[int], None], count: int, threads: int | None) -> None
     share(work, max(min(most, count), 1))
 
 
-def cast(block: Array, out: Array, threads: int | None) -> None:
+def _cast(block: Array, out: Array, threads: int | None) -> None:
     """Move `block` to `out`, and lose it; as whole numbers it is rounded, ties to even, and clipped."""
 
     def plane(number: int) -> None:
         values = block[number]
-        if out.dtype.kind in "biu":
+        if out.dtype.kind in "iu" and out.dtype.itemsize <= 2:  # float32 has all of them
             np.rint(values, out=values)
-            np.clip(values, *_limits(out.dtype, values.dtype), out=values)
-        out[number] = values
+            np.clip(values, np.iinfo(out.dtype).min, np.iinfo(out.dtype).max, out=values)
+            out[number] = values
+        else:
+            out[number] = round_to(values, out.dtype)
 
     each(plane, len(block), threads)
-
-
-@lru_cache(maxsize=64)
-def _limits(dtype: np.dtype[Any], wide: np.dtype[Any]) -> tuple[Any, Any]:
-    """The outermost numbers of `wide` that the integers `dtype` have too."""
-    if dtype.kind == "b":
-        return wide.type(0), wide.type(1)
-    bounds = np.iinfo(dtype)
-    low, high = wide.type(bounds.min), wide.type(bounds.max)
-    return low, high if int(high) <= bounds.max else np.nextafter(high, wide.type(0))
 
 
 def _extended(
     block: Array, beyond: Sequence[tuple[int, int]], dtype: np.dtype[Any], threads: int | None
 ) -> Array:
-    """The block as `dtype`, its outermost voxels repeated `beyond` each end of each axis."""
+    """Channels of a block as `dtype`, their outermost voxels repeated `beyond` each end of each axis."""
     if block.dtype == dtype and not any(map(any, beyond)):
         return block
-    shape = [size + sum(more) for size, more in zip(block.shape[:3], beyond, strict=True)]
-    result = np.empty((*shape, block.shape[3]), dtype)
-    (_, _), (above, below), (left, right) = beyond
-    inner = tuple(
-        slice(more, more + size) for (more, _), size in zip(beyond, block.shape[:3], strict=True)
-    )
+    channels, *size = block.shape
+    shape = [n + sum(more) for n, more in zip(size, beyond, strict=True)]
+    result = np.empty((channels, *shape), dtype)
+    (front, _), (above, below), (left, right) = beyond
 
     def plane(number: int) -> None:
-        place = result[number]
-        source = min(max(number - beyond[0][0], 0), len(block) - 1)
-        place[inner[1:]] = block[source]
-        rows = place[inner[1]]
-        rows[:, :left], rows[:, shape[2] - right :] = (
-            rows[:, left : left + 1],
-            rows[:, shape[2] - right - 1 : shape[2] - right],
-        )
-        place[:above], place[shape[1] - below :] = place[above], place[shape[1] - below - 1]
+        place = result[:, number]
+        rows = place[:, above : shape[1] - below]
+        rows[:, :, left : shape[2] - right] = block[:, min(max(number - front, 0), size[0] - 1)]
+        rows[:, :, :left] = rows[:, :, left : left + 1]
+        rows[:, :, shape[2] - right :] = rows[:, :, shape[2] - right - 1 : shape[2] - right]
+        place[:, :above] = rows[:, :1]
+        place[:, shape[1] - below :] = rows[:, -1:]
 
     each(plane, shape[0], threads)
     return result

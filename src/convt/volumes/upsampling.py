@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from convt.arguments import parse_data_format, parse_dtype, parse_per_axis
 from convt.memory import empty_output
 from convt.threads import parse_threads
-from convt.volumes.affine import index_map, result_affine
+from convt.volumes.affine import result_affine
 from convt.volumes.files import Volume, read
-from convt.volumes.interpolate import Interpolation, Spans, cast
+from convt.volumes.interpolate import Interpolation, Spans
 from convt.volumes.kernels import LINES
+from convt.volumes.stores import open_source
+from convt.volumes.stream import Progress
+from convt.volumes.upsampled import stream_upsampled, to_input
 
-__all__ = ["parse_interpolation", "result_dtype", "to_input", "upsample"]
+__all__ = ["parse_interpolation", "result_dtype", "upsample"]
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
@@ -50,20 +53,43 @@ def upsample(
     keep_dtype: bool = ...,
     threads: int | None = ...,
 ) -> Volume: ...
+@overload
+def upsample(
+    volume: PathLike,
+    factor: int | Sequence[int],
+    kernel: str = ...,
+    data_format: str | None = ...,
+    *,
+    output: PathLike,
+    keep_dtype: bool = ...,
+    threads: int | None = ...,
+    memory: int | str | None = ...,
+    scheduler: str | None = ...,
+    resume: bool = ...,
+    force: bool = ...,
+    progress: Progress | None = ...,
+) -> None: ...
 def upsample(
     volume: Array | Volume | PathLike,
     factor: int | Sequence[int],
     kernel: str = "trilinear",
     data_format: str | None = "NDHWC",
     *,
+    output: PathLike | None = None,
     keep_dtype: bool = False,
     threads: int | None = None,
-) -> Array | Volume:
+    memory: int | str | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Array | Volume | None:
     """Bring a volume up by whole factors; beyond its faces it goes on as its outermost voxels.
 
     It is the transposed convolution of `conv3d_transpose` with one of the kernels of `convt.volumes`, the
     factors as strides, and the volume continued beyond its faces. "trilinear" is what PyTorch's
-    ``interpolate(mode="trilinear", align_corners=False)`` computes.
+    ``interpolate(mode="trilinear", align_corners=False)`` computes. With `output` the volume is streamed
+    from file to file, in pieces that fit the memory, with the same bits.
 
     Parameters
     ----------
@@ -76,19 +102,32 @@ def upsample(
         "lanczos3" is normalised, so constants stay constant. The last two overshoot at edges.
     data_format : {"NDHWC", "NCDHW"}
         Where the channels of a volume with four axes are.
+    output : path, optional
+        A file or folder to stream to, of a format of `convt.volumes.open_source`; `volume` is then a path
+        of one. It appears when it is complete.
     keep_dtype : bool
         Round whole numbers back to the volume's dtype, ties to even, and clip them to its range. By default
         they are returned as the float32 that they are computed in.
     threads : int, optional
         Threads that compute; default `convt.get_num_threads()`. The result is the same, bit for bit.
+    memory : int or str, optional
+        With `output`: what the process may take, in bytes or as ``"1GiB"``; default: a quarter of the
+        machine's memory.
+    scheduler : str, optional
+        With `output`: the address of a Dask scheduler whose workers compute.
+    resume, force : bool
+        With `output`: go on with an unfinished one; replace one that exists.
+    progress : callable, optional
+        With `output`: told the bytes that are done, and those of the whole result.
 
     Returns
     -------
-    array or Volume
-        An array for an array, else a `Volume` whose affine and header keep every structure where it was in
-        the world. Floating-point dtypes stay, and every dtype does with "nearest"; float16 and bfloat16 are
-        computed in float32 and rounded once. NaN and Inf spread as far as the kernel reaches from them: not
-        at all with "nearest", else 1 (trilinear), 2 (cubic) or 3 (lanczos3) input voxels.
+    array, Volume or None
+        An array for an array, None with `output`, else a `Volume` whose affine and header keep every
+        structure where it was in the world. Floating-point dtypes stay, with "nearest" every dtype; float16
+        and bfloat16 are computed in float32 and rounded once. NaN and Inf spread as far as the kernel
+        reaches from them: not at all with "nearest", else 1 (trilinear), 2 (cubic) or 3 (lanczos3) input
+        voxels.
 
     Raises
     ------
@@ -109,6 +148,38 @@ def upsample(
     interpolation = parse_interpolation(factor, kernel)
     layout = parse_data_format(data_format)
     threads = None if threads is None else parse_threads(threads)
+    if output is None:
+        if resume or force or {memory, scheduler, progress} != {None}:
+            raise ValueError("memory, scheduler, resume, force and progress go with output")
+        return _in_memory(volume, interpolation, layout, keep_dtype, threads)
+    if not isinstance(volume, (str, os.PathLike)):
+        raise TypeError(f"with output, volume must be a path, got {type(volume).__name__}")
+    source = open_source(volume, layout)
+    try:
+        stream_upsampled(
+            source,
+            output,
+            interpolation,
+            result_dtype(source.dtype, interpolation, keep=keep_dtype),
+            memory=memory,
+            threads=threads,
+            scheduler=scheduler,
+            resume=resume,
+            force=force,
+            progress=progress,
+        )
+    finally:
+        source.close()
+    return None
+
+
+def _in_memory(
+    volume: Array | Volume | PathLike,
+    interpolation: Interpolation,
+    layout: str,
+    keep: bool,
+    threads: int | None,
+) -> Array | Volume:
     source = read(volume) if isinstance(volume, (str, os.PathLike)) else volume
     whole = source if isinstance(source, Volume) else Volume(np.asarray(source))
     if whole.data.ndim not in (3, 4):
@@ -117,7 +188,7 @@ def upsample(
         raise ValueError('data_format of a NIfTI volume must be "NDHWC", got "NCDHW"')
     first = whole.data.ndim == 4 and layout == "NCDHW"
     data = np.moveaxis(whole.data, 0, -1) if first else whole.data
-    result = _upsampled(data, interpolation, keep_dtype, first, threads)
+    result = _upsampled(data, interpolation, keep, first, threads)
     return _place(result, source, interpolation) if isinstance(source, Volume) else result
 
 
@@ -138,13 +209,6 @@ def result_dtype(
     return parse_dtype("volume", native)
 
 
-def to_input(interpolation: Interpolation) -> NDArray[np.float64]:
-    """Matrix from voxel indices of the result to those of the volume."""
-    factors = interpolation.factors
-    none, one = (0, 0, 0), (1, 1, 1)
-    return index_map(kernel=factors, strides=factors, dilations=one, pad_before=none)
-
-
 def _upsampled(
     data: Array, interpolation: Interpolation, keep: bool, first: bool, threads: int | None
 ) -> Array:
@@ -161,10 +225,7 @@ def _upsampled(
     for outputs in _blocks(sizes, interpolation.factors, x.shape[3] * wide.itemsize):
         block = x[tuple(slice(*span) for span in interpolation.reads(outputs, size))]
         place = y[tuple(slice(*span) for span in outputs)]
-        if dtype == wide:
-            interpolation(block, outputs, size, out=place, threads=threads)
-        else:
-            cast(interpolation(block, outputs, size, threads=threads), place, threads)
+        interpolation.fill(place, block, outputs, size, threads=threads)
     return result
 
 
