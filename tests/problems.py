@@ -14,6 +14,7 @@ from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 
@@ -22,9 +23,11 @@ from convt import reference, run
 from convt.plan import Access, Plan, make_plan
 from convt.spec import Spec, make_convolution_spec, make_spec
 from convt.target import Target
-from oracles import BFLOAT16, DTYPES, Array, integers
+from oracles import BFLOAT16, DTYPES, Array, forward_size, integers
 
 FAMILIES = ("channels", "rows", "filtering")
+# What a test gives for `forward`.
+DIRECTIONS = [pytest.param(False, id="transposed"), pytest.param(True, id="convolution")]
 
 _PRODUCTS = 2_000_000  # at most, in one problem
 _OUTPUTS = 200_000
@@ -169,6 +172,14 @@ def box(size: Any, into: int, out: int, kernel: Any, strides: Any, **given: Any)
         bias=False,
     )
     return replace(made, **given)
+
+
+def convolution(size: Any, into: int, out: int, kernel: Any, strides: Any, **given: Any) -> Problem:
+    """The same of a convolution."""
+    made = box(size, into, out, kernel, strides, forward=True, **given)
+    pads = [made.padding] * 3 if isinstance(made.padding, str) else made.padding
+    axes = zip(size, kernel, strides, made.dilations, pads, strict=True)
+    return replace(made, output_size=tuple(forward_size(*axis) for axis in axes))
 
 
 @st.composite

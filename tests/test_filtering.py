@@ -14,10 +14,19 @@ from hypothesis import strategies as st
 import convt
 from convt import reference, run, target
 from convt.plan import Access, Plan, make_plan
-from convt.spec import make_spec
 from convt.target import Target
 from oracles import BFLOAT16, Array, assert_identical, integers
-from problems import Layout, Problem, examples, filterable, layouts, untouched
+from problems import (
+    DIRECTIONS,
+    Layout,
+    Problem,
+    box,
+    either_way,
+    examples,
+    filterable,
+    layouts,
+    untouched,
+)
 
 HOST = target.host()
 # Caches so small that few tiles are at the points together, and every problem is cut.
@@ -38,18 +47,9 @@ class Way:
 
 def made(problem: Problem, x: Array, w: Array, out: Array | None, way: Way) -> Plan:
     """The plan of minimal filtering, whether it pays or not."""
-    bias = (problem.out_channels,) if problem.bias else None
-    spec = make_spec(
-        input_shape=x.shape,
-        input_dtype=x.dtype,
-        filters_shape=w.shape,
-        filters_dtype=w.dtype,
-        bias_shape=bias,
-        bias_dtype=problem.dtype if problem.bias else None,
-        **problem.arguments,
-    )
+    w = w.swapaxes(3, 4) if problem.forward else w
     return make_plan(
-        spec, way.processor, Access.of(spec, x, w, out), way.threads,
+        problem.spec, way.processor, Access.of(problem.spec, x, w, out), way.threads,
         family="filtering", algorithm=way.algorithm, bound=way.bound,
     )  # fmt: skip
 
@@ -60,6 +60,7 @@ def compute(
     """The result of minimal filtering, in `out` or a new array."""
     plan = made(problem, x, w, out, way)
     y = np.full(problem.output_shape, np.nan, problem.dtype) if out is None else out
+    w = w.swapaxes(3, 4) if problem.forward else w
     run.execute(plan, x, run.pack_filters(plan, w, way.threads), b, y)
     return y
 
@@ -83,28 +84,12 @@ def axis_problem(axis: int, size: int, kernel: int, stride: int, out: int, **giv
     def along(value: int, other: int) -> tuple[int, ...]:
         return tuple(value if a == axis else other for a in range(3))
 
-    return box_problem(
-        along(size, 2), along(kernel, 1), along(stride, 1), output_size=along(out, 2), **given
-    )
+    sizes = (along(size, 2), along(kernel, 1), along(stride, 1))
+    return box_problem(*sizes, output_size=along(out, 2), **given)
 
 
 def box_problem(size: Any, kernel: Any, strides: Any, **given: Any) -> Problem:
-    made = Problem(
-        batch=1,
-        in_channels=16,
-        out_channels=24,
-        groups=1,
-        input_size=size,
-        kernel=kernel,
-        output_size=tuple(n * s for n, s in zip(size, strides, strict=True)),
-        strides=strides,
-        dilations=(1, 1, 1),
-        padding="SAME",
-        data_format="NDHWC",
-        dtype=np.dtype(np.float32),
-        bias=True,
-    )
-    return replace(made, **given)
+    return replace(box(size, 16, 24, kernel, strides, bias=True), **given)
 
 
 # --- every product is there, once ---------------------------------------------------------------
@@ -120,7 +105,7 @@ class Call:
 
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
-    problem = draw(filterable())
+    problem = draw(either_way(filterable()))
     way = Way("auto", draw(st.integers(1, 3)), draw(st.sampled_from([HOST, CUT])))
     dtype = problem.dtype
     out = draw(layouts(5, dtype, written=True))
@@ -134,7 +119,7 @@ def check_call(call: Call) -> None:
     out = call.out.array(np.full(problem.output_shape, np.nan, problem.dtype))
     assume(serves(problem, "auto"))
     y = compute(problem, x, w, b, out, call.way)
-    assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+    assert_identical(y, problem.define(x, w, b))
     assert untouched(out)
 
 
@@ -168,11 +153,9 @@ def check_close(problem: Problem, x: Array, w: Array, b: Array | None, y: Array)
     double = problem.dtype == np.float64
     more: Any = np.longdouble if double else np.float64
     sums: Any = np.float64 if double else np.float32
-    exact = reference.conv3d_transpose(x, w, **problem.arguments, bias=b, dtype=more)
+    exact = problem.define(x, w, b, more)
     size = None if b is None else np.abs(b)
-    sizes = reference.conv3d_transpose(
-        np.abs(x), np.abs(w), **problem.arguments, bias=size, dtype=more
-    )
+    sizes = problem.define(np.abs(x), np.abs(w), size, more)
     bound = ROUNDINGS * np.finfo(sums).eps * np.max(sizes)
     last = {np.dtype(np.float16): 2.0**-11, BFLOAT16: 2.0**-8}.get(problem.dtype, 0.0)
     error = np.abs(y.astype(more) - exact) - last * (np.abs(exact) + bound)
@@ -180,14 +163,14 @@ def check_close(problem: Problem, x: Array, w: Array, b: Array | None, y: Array)
 
 
 @examples(2)
-@given(filterable(taps=4), st.integers(1, 3), st.sampled_from([HOST, CUT]))
+@given(either_way(filterable(taps=4)), st.integers(1, 3), st.sampled_from([HOST, CUT]))
 def test_a_few_fast_results_are_close(problem: Problem, threads: int, processor: Target) -> None:
     check_fast(problem, Way("fast", threads, processor))
 
 
 @slow
 @examples(15)
-@given(filterable(taps=4), st.integers(1, 3), st.sampled_from([HOST, CUT]))
+@given(either_way(filterable(taps=4)), st.integers(1, 3), st.sampled_from([HOST, CUT]))
 def test_fast_results_are_close(problem: Problem, threads: int, processor: Target) -> None:
     check_fast(problem, Way("fast", threads, processor))
 
@@ -205,15 +188,19 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("forward", DIRECTIONS)
 @pytest.mark.parametrize("reason", REFUSED)
-def test_it_says_what_it_can_not_serve(reason: str) -> None:
-    x, w, _ = REFUSED[reason].integers()
+def test_it_says_what_it_can_not_serve(reason: str, forward: bool) -> None:
+    problem = REFUSED[reason].adjoint if forward else REFUSED[reason]
+    if forward and reason == "a phase without taps":  # which no convolution has
+        assert serves(problem, "auto")
+        return
+    x, w, b = problem.integers()
     message = "minimal filtering can't serve these channels, taps or groups"
     with pytest.raises(ValueError, match=message):
-        made(REFUSED[reason], x, w, None, Way("auto"))
-    assert serves(REFUSED[reason], "fast") == (reason == "four taps a phase")
-    y = convt.conv3d_transpose(x, w, **REFUSED[reason].arguments, algorithm="fast")
-    check_close(replace(REFUSED[reason], bias=False), x, w, None, y)
+        made(problem, x, w, None, Way("auto"))
+    assert serves(problem, "fast") == (reason == "four taps a phase")
+    check_close(problem, x, w, b, problem.call(x, w, b, algorithm="fast"))
 
 
 # --- every kind of phase ------------------------------------------------------------------------
@@ -225,18 +212,31 @@ TAPS = [(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (6, 2), (5, 3), (7, 3), (6, 4), 
 FAST_TAPS = [(4, 1), (7, 2), (8, 2)]
 
 
+# Parts of a convolution's input share one tile: of a single tap, too, and never two sizes of tile.
+PARTS = {
+    "auto": {(2, 1), (3, 1), (2, 2), (3, 2), (2, 3)},
+    "fast": {(m, r) for m in (2, 3, 4) for r in (1, 2, 3)} | {(2, 4), (3, 4)},
+}
+
+
 @slow
 @pytest.mark.parametrize(
-    ("axis", "algorithm"),
-    [(0, "auto"), (1, "auto"), (2, "auto"), (0, "fast")],
+    ("axis", "algorithm", "forward"),
+    [
+        *((axis, "auto", False) for axis in range(3)),
+        (0, "fast", False),
+        (2, "auto", True),
+        (0, "fast", True),
+    ],
 )
-def test_every_kind_of_phase_in_every_size(axis: int, algorithm: str) -> None:
+def test_every_kind_of_phase_in_every_size(axis: int, algorithm: str, forward: bool) -> None:
     """From one tile that is all border, to some that lie inside; rests of every length."""
     seen: set[tuple[int, int]] = set()
     for kernel, stride in TAPS + (FAST_TAPS if algorithm == "fast" else []):
         for size in (1, 2, 3, 4, 5, 7, 9):
             for out in {(size - 1) * stride + 1, size * stride}:
                 problem = axis_problem(axis, size, kernel, stride, out)
+                problem = problem.adjoint if forward else problem
                 if not serves(problem, algorithm):
                     continue
                 x, w, b = problem.integers(size)
@@ -245,11 +245,10 @@ def test_every_kind_of_phase_in_every_size(axis: int, algorithm: str) -> None:
                 seen.update(found.kinds[axis])
                 y = compute(problem, x, w, b, None, Way(algorithm))
                 if algorithm == "auto":
-                    expected = reference.conv3d_transpose(x, w, **problem.arguments, bias=b)
-                    assert_identical(y, expected)
+                    assert_identical(y, problem.define(x, w, b))
                 else:
                     check_close(problem, x, w, b, y)
-    assert seen == KINDS[algorithm]
+    assert seen == (PARTS if forward else KINDS)[algorithm]
 
 
 # Tiles of three axes, of which some lie inside; channels that are more than a chain holds.
@@ -260,20 +259,29 @@ BOXES: list[Any] = [
     ((6, 4, 5), (3, 4, 4), (1, 2, 2), {"in_channels": 300, "out_channels": 9}),
     ((4, 3, 4), (5, 3, 2), (2, 1, 1), {"batch": 3, "out_channels": 70}),
 ]
+FORWARD: list[Any] = [
+    ((4, 5, 9), (4, 4, 4), (2, 2, 2), {"in_channels": 9, "out_channels": 70}),
+    ((5, 6, 7), (3, 3, 3), (2, 2, 2), {"output_size": (9, 12, 13), "in_channels": 25}),
+    ((4, 3, 4), (7, 3, 2), (3, 1, 1), {"batch": 3, "out_channels": 300}),
+]
 BOX_CASES = [
-    pytest.param(box, "NDHWC" if layout else "NCDHW", marks=() if box is BOXES[1] else slow)
-    for box, layout in itertools.product(BOXES, (True, False))
+    pytest.param(case, forward, layout, marks=() if case in (BOXES[1], FORWARD[0]) else slow)
+    for cases, forward in ((BOXES, False), (FORWARD, True))
+    for case, layout in itertools.product(cases, ("NDHWC", "NCDHW"))
 ]
 
 
 @pytest.mark.parametrize("processor", [HOST, CUT], ids=["host", "small-caches"])
-@pytest.mark.parametrize(("box", "data_format"), BOX_CASES)
-def test_tiles_inside_and_on_the_border(box: Any, data_format: str, processor: Target) -> None:
-    size, kernel, strides, given = box
+@pytest.mark.parametrize(("case", "forward", "data_format"), BOX_CASES)
+def test_tiles_inside_and_on_the_border(
+    case: Any, forward: bool, data_format: str, processor: Target
+) -> None:
+    size, kernel, strides, given = case
     problem = box_problem(size, kernel, strides, data_format=data_format, **given)
+    problem = problem.adjoint if forward else problem
     x, w, b = problem.integers()
     y = compute(problem, x, w, b, None, Way("auto", 2, processor))
-    assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+    assert_identical(y, problem.define(x, w, b))
 
 
 # --- bits ---------------------------------------------------------------------------------------
@@ -296,21 +304,23 @@ def check_bits(problem: Problem, algorithm: str) -> None:
 
 
 @examples(2)
-@given(filterable(), st.sampled_from(list(KINDS)))
+@given(either_way(filterable()), st.sampled_from(list(KINDS)))
 def test_a_few_results_depend_on_the_problem_alone(problem: Problem, algorithm: str) -> None:
     check_bits(problem, algorithm)
 
 
 @slow
 @examples(15)
-@given(filterable(), st.sampled_from(list(KINDS)))
+@given(either_way(filterable()), st.sampled_from(list(KINDS)))
 def test_results_depend_on_the_problem_alone(problem: Problem, algorithm: str) -> None:
     check_bits(problem, algorithm)
 
 
+@pytest.mark.parametrize("forward", DIRECTIONS)
 @pytest.mark.parametrize("algorithm", ["auto", pytest.param("fast", marks=slow)])
-def test_both_layouts_give_the_same_bits(algorithm: str) -> None:
+def test_both_layouts_give_the_same_bits(algorithm: str, forward: bool) -> None:
     last = box_problem((4, 5, 6), (4, 4, 4), (2, 2, 2))
+    last = last.adjoint if forward else last
     first = replace(last, data_format="NCDHW")
     x, w, b = last.normal()
     y = compute(last, x, w, b, None, Way(algorithm))
@@ -385,7 +395,7 @@ def check_placement(
     x, w = sprinkled(x, rng, many[0]), sprinkled(w, rng, many[1])
     b = None if b is None else sprinkled(b, rng, many[2])
     y = compute(problem, x, w, b, None, Way(algorithm, 2))
-    expected = reference.conv3d_transpose(x, w, **problem.arguments, bias=b)
+    expected = problem.define(x, w, b)
     for mask in (np.isnan, np.isposinf, np.isneginf):
         np.testing.assert_array_equal(mask(y), mask(expected))
     if algorithm == "auto":
@@ -393,7 +403,7 @@ def check_placement(
 
 
 @examples(2)
-@given(filterable(), st.integers(0, 99), st.tuples(counts, counts, counts))
+@given(either_way(filterable()), st.integers(0, 99), st.tuples(counts, counts, counts))
 def test_a_few_placements(problem: Problem, seed: int, many: tuple[int, int, int]) -> None:
     check_placement(problem, "auto", seed, many)
 
@@ -401,7 +411,7 @@ def test_a_few_placements(problem: Problem, seed: int, many: tuple[int, int, int
 @slow
 @examples(20)
 @given(
-    filterable(taps=3),
+    either_way(filterable(taps=3)),
     st.sampled_from(list(KINDS)),
     st.integers(0, 99),
     st.tuples(counts, counts, counts),
@@ -413,19 +423,24 @@ def test_placements(
 
 
 @pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=slow)])
+@pytest.mark.parametrize("forward", DIRECTIONS)
 @pytest.mark.parametrize(("kernel", "stride"), [pytest.param(3, 1, marks=slow), (4, 2)])
-def test_every_place(kernel: int, stride: int, data_format: str) -> None:
+def test_every_place(kernel: int, stride: int, forward: bool, data_format: str) -> None:
     """One special value at a time: in corners, on borders, inside; the first and last channels."""
+    channels = {"out_channels" if forward else "in_channels": 9}
     problem = box_problem(
-        (5, 4, 6), (kernel,) * 3, (stride,) * 3, data_format=data_format, in_channels=9
+        (5, 4, 6), (kernel,) * 3, (stride,) * 3, data_format=data_format, **channels
     )
+    problem = problem.adjoint if forward else problem
     x, w, b = problem.integers()
-    places = itertools.product((0, 2, 4), (0, 3), (0, 1, 3, 5), (0, 8))
+    sides = [(0, n // 2, n - 1) for n in problem.input_size[:2]]
+    ends = [0, 1, problem.input_size[2] // 2, problem.input_size[2] - 1]
+    places = itertools.product(*sides, ends, (0, 8))
     for (d, h, v, c), value in zip(places, itertools.cycle(SPECIAL), strict=False):
         place = (0, d, h, v, c) if data_format == "NDHWC" else (0, c, d, h, v)
         kept, x[place] = x[place], value
         y = compute(problem, x, w, b, None, Way())
-        assert_identical(y, reference.conv3d_transpose(x, w, **problem.arguments, bias=b))
+        assert_identical(y, problem.define(x, w, b))
         x[place] = kept
 
 
@@ -436,14 +451,20 @@ LARGE = {"float32": 2.0**126, "bfloat16": 2.0**126, "float64": 2.0**1022}
     "dtype", ["float32", pytest.param("bfloat16", marks=slow), pytest.param("float64", marks=slow)]
 )
 @pytest.mark.parametrize("name", ["input", "filters"])
-def test_sums_that_overflow_only_at_the_points_are_direct(name: str, dtype: str) -> None:
+@pytest.mark.parametrize("forward", DIRECTIONS)
+def test_sums_that_overflow_only_at_the_points_are_direct(
+    forward: bool, name: str, dtype: str
+) -> None:
     kind = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
     problem = box_problem((5, 4, 6), (3, 3, 3), (1, 1, 1), dtype=kind, bias=False)
+    if forward:  # parts of the input along one axis
+        shape: Any = ((5, 4, 6), (3, 1, 1), (2, 1, 1))
+        problem = box_problem(*shape, dtype=kind, bias=False).adjoint
     x, w, _ = problem.integers()
     large, small = (x, w) if name == "input" else (w, x)
     large *= kind.type(LARGE[dtype])
     small *= kind.type(2.0**-12)
     y = compute(problem, x, w, None, None, Way())
-    expected = reference.conv3d_transpose(x, w, **problem.arguments)
+    expected = problem.define(x, w)
     assert np.all(np.isfinite(expected.astype(np.float64)))
     assert_identical(y, expected)

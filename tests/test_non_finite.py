@@ -21,6 +21,7 @@ import convt
 from convt import target
 from oracles import DTYPES, Array, assert_identical
 from problems import (
+    DIRECTIONS,
     FAMILIES,
     Problem,
     box,
@@ -115,7 +116,7 @@ CHANNELS = [
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 @pytest.mark.parametrize(("into", "out"), CHANNELS)
 @pytest.mark.parametrize("name", ["input", "filters"])
-@pytest.mark.parametrize("forward", [False, True], ids=["transposed", "convolution"])
+@pytest.mark.parametrize("forward", DIRECTIONS)
 def test_every_place(name: str, into: int, out: int, data_format: str, forward: bool) -> None:
     """One special value at a time, in every corner, on every border and inside."""
     channels = (out, into) if forward else (into, out)

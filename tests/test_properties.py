@@ -15,6 +15,7 @@ from convt import target
 from convt.gradient import input_gradient
 from oracles import DTYPES, Array, assert_identical, conv3d
 from problems import (
+    DIRECTIONS,
     FAMILIES,
     Layout,
     Problem,
@@ -264,7 +265,7 @@ def test_roundings_of_minimal_filtering(problem: Problem) -> None:
 # Long sums and usual layers. The root mean square of many errors is no matter of luck: it tells an
 # order that loses accuracy from one that does not.
 @pytest.mark.parametrize(("algorithm", "times"), [("direct", 2), ("auto", 4)])
-@pytest.mark.parametrize("forward", [False, True], ids=["transposed", "convolution"])
+@pytest.mark.parametrize("forward", DIRECTIONS)
 @pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("into", "out", "kernel", "size", "stride"),
