@@ -106,23 +106,26 @@ def _optimised(text: str, target: Target, machine: Any) -> Any:
 
 
 def _codes(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
-    """Object code from disk or made anew: while LLVM works on one kernel, the next is emitted."""
+    """Object code from disk or made anew: while LLVM generates one kernel's, the next is emitted."""
     from convt import objects  # hashes, files and logging, which a process may never need
 
     paths = {kernel.name: objects.path_of(kernel, target) for kernel in kernels}
     codes = {name: objects.read(path) for name, path in paths.items()}
     missing = [kernel for kernel in kernels if codes[kernel.name] is None]
 
-    def make(name: str, text: str) -> None:
-        objects.log.info("compile %s for %s", name, target.cpu)
-        machine = _machine(target)
-        code = codes[name] = bytes(machine.emit_object(_optimised(text, target, machine)))
+    def generate(name: str, module: Any, machine: Any) -> None:
+        code = codes[name] = bytes(machine.emit_object(module))
         objects.write(paths[name], code)
 
-    waits = [begin(partial(make, k.name, emit(k, target))) for k in missing[:-1]]
-    for kernel in missing[-1:]:
-        make(kernel.name, emit(kernel, target))
-    for wait in waits:
+    waits = []
+    for kernel in missing:
+        objects.log.info("compile %s for %s", kernel.name, target.cpu)
+        machine = _machine(target)
+        module = _optimised(emit(kernel, target), target, machine)
+        work = partial(generate, kernel.name, module, machine)
+        # A helper that came back from LLVM more than once would each time wait for the emitter to pause.
+        waits.append(begin(work) if kernel is not missing[-1] else work)
+    for wait in reversed(waits):
         wait()
     return [code for code in codes.values() if code is not None]
 
