@@ -28,12 +28,17 @@ def report(
     note: str = "",
 ) -> None:
     """Draw both volumes, of which slices are read, and print their sizes and the rate."""
-    before, after = (volumes.open_source(path, data_format) for path in (volume, output))
+    before, after = (_opened(path, data_format) for path in (volume, output))
     if preview is not None:
         draw(preview, before.volume(), after.volume(), force=force)
     rate = after.dtype.itemsize * prod(after.shape) / seconds / 1e6
     typer.echo(f"{volume}: {_describe(before)}{note if before.dtype.kind in 'biu' else ''}")
     typer.echo(f"{output}: {_describe(after)}, {1e3 * seconds:.3g} ms, {rate:.3g} MB/s")
+
+
+def _opened(path: Path, data_format: str) -> Source:
+    last = path.name.lower().endswith((".nii", ".nii.gz"))  # channels are, in every NIfTI volume
+    return volumes.open_source(path, "NDHWC" if last else data_format)
 
 
 def _describe(source: Source) -> str:
