@@ -11,26 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from convt.torch import batching, operators
+from convt.torch import batching
 from convt.torch.geometry import Geometry
-from convt.torch.operators import LIBRARY
+from convt.torch.operators import DEFINITIONS, OPERATORS, Three
 
-__all__ = ["FUNCTIONS", "OPERATORS", "Three"]
-
-
-class Three(NamedTuple):
-    """The three operations in one of their forms."""
-
-    transpose: Callable[..., Any]
-    convolve: Callable[..., Any]
-    filter_gradient: Callable[..., Any]
-
-
-OPERATORS = Three(operators.transpose, operators.convolve, operators.filter_gradient)
+__all__ = ["FUNCTIONS", "OPERATORS"]
 
 
 # --- backward -------------------------------------------------------------------------------------
@@ -80,14 +69,16 @@ def _filter_gradient_backward(by: Three, ctx: Any, gradient: Any) -> tuple[Any, 
     )
 
 
-for _operator, _backward, _batched in (
-    (operators.transpose, _transpose_backward, batching.transpose),
-    (operators.convolve, _convolve_backward, batching.convolve),
-    (operators.filter_gradient, _filter_gradient_backward, batching.filter_gradient),
+_RULES = Three(
+    (_transpose_backward, batching.transpose),
+    (_convolve_backward, batching.convolve),
+    (_filter_gradient_backward, batching.filter_gradient),
+)
+for _definition, _operator, (_backward, _batched) in zip(
+    DEFINITIONS, OPERATORS, _RULES, strict=True
 ):
-    _rule = partial(_backward, OPERATORS)
-    torch.library.register_autograd(_operator, _rule, setup_context=_keep, lib=LIBRARY)
-    torch.library.register_vmap(_operator, partial(_batched, _operator), lib=LIBRARY)
+    _definition.register_autograd(partial(_backward, OPERATORS), setup_context=_keep)
+    _definition.register_vmap(partial(_batched, _operator))
 
 
 # --- forward, and as functions of autograd --------------------------------------------------------
@@ -102,7 +93,9 @@ class _Function(torch.autograd.Function):
 
 
 class _Transpose(_Function):
-    forward = staticmethod(operators.transpose)
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return OPERATORS.transpose(*arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
@@ -118,7 +111,9 @@ class _Transpose(_Function):
 
 
 class _Convolve(_Function):
-    forward = staticmethod(operators.convolve)
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return OPERATORS.convolve(*arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
@@ -134,7 +129,9 @@ class _Convolve(_Function):
 
 
 class _FilterGradient(_Function):
-    forward = staticmethod(operators.filter_gradient)
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return OPERATORS.filter_gradient(*arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:

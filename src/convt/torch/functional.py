@@ -10,15 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from convt.algorithm import parse_algorithm
 from convt.arguments import parse_data_format, parse_padding, parse_per_axis
 from convt.spec import make_convolution_spec, make_gradient_spec, make_spec
 from convt.threads import parse_threads
 from convt.torch import kernels
-from convt.torch.derivatives import FUNCTIONS, OPERATORS
+from convt.torch.derivatives import FUNCTIONS
 from convt.torch.direct import direct
 from convt.torch.geometry import EXPLICIT, Geometry
+from convt.torch.operators import OPERATORS
 from convt.torch.views import DTYPES, array
 from convt.trilinear import transposed_filters
 
@@ -240,6 +242,8 @@ def _check(threads: Any, algorithm: Any) -> None:
 
 
 def _traced(strides: Any, padding: Any, data_format: Any, dilations: Any, groups: Any) -> Geometry:
+    if forward_ad._current_level >= 0:  # an operator would drop tangents; an eager call doesn't
+        torch._dynamo.graph_break()
     data_format = parse_data_format(data_format)
     asked = parse_padding(padding)
     pads = () if isinstance(asked, str) else (*asked[0], *asked[1], *asked[2])

@@ -1,8 +1,8 @@
 """The three operations as operators of PyTorch: what computes them, and where.
 
-The dispatcher, the compiler and the exporter see one opaque operator for each; `derivatives` and
-`batching` say how they are differentiated and vectorised. Filters are ``[depth, height, width,
-out_channels, in_channels / groups]`` in all three, so that the derivatives of each are the other two.
+The dispatcher, the compiler and the exporter see one opaque operator for each; `derivatives` says how they
+are differentiated and vectorised. Filters are ``[depth, height, width, out_channels, in_channels /
+groups]`` in all three, so that the derivatives of each are the other two.
 
 Constraints of this file: an operator's arguments are plain lists with nothing left to infer. They are
 checked each time: the program that asks may come from a file.
@@ -10,7 +10,8 @@ checked each time: the program that asks may come from a file.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,27 +20,15 @@ from convt.torch.geometry import Geometry, convolution, known, transposed
 from convt.torch.geometry import filter_gradient as filter_gradient_problem
 from convt.torch.views import channels_last
 
-__all__ = ["LIBRARY", "convolve", "filter_gradient", "transpose"]
-
-LIBRARY = torch.library.Library("convt", "DEF")
+__all__ = ["DEFINITIONS", "OPERATORS", "Three"]
 
 
-def _define(name: str, tensors: str) -> Any:
-    # `pads` are before and after, axis by axis, where `padding` is "EXPLICIT"; else there are none.
-    LIBRARY.define(
-        f"{name}({tensors}, SymInt[] shape, int[] strides, str padding, int[] pads, str data_format, "
-        "int[] dilations, int groups, int? threads, str? algorithm) -> Tensor",
-        tags=(torch.Tag.pt2_compliant_tag,),
-    )
-    return getattr(torch.ops.convt, name).default
+class Three(NamedTuple):
+    """Something for each of the three operations."""
 
-
-# `shape` is that of the result.
-transpose = _define("conv3d_transpose", "Tensor input, Tensor filters, Tensor? bias")
-convolve = _define("conv3d", "Tensor input, Tensor filters, Tensor? bias")
-filter_gradient = _define(
-    "conv3d_transpose_filter_gradient", "Tensor input, Tensor output_gradient"
-)
+    transpose: Any
+    convolve: Any
+    filter_gradient: Any
 
 
 def _geometry(rest: tuple[Any, ...]) -> Geometry:
@@ -47,6 +36,7 @@ def _geometry(rest: tuple[Any, ...]) -> Geometry:
     return Geometry(tuple(strides), padding, tuple(pads), data_format, tuple(dilations), groups)
 
 
+# --- on the CPU -----------------------------------------------------------------------------------
 def _transpose(x: Any, w: Any, bias: Any, shape: list[int], *rest: Any) -> Any:
     if native.forced():
         return _transpose_elsewhere(x, w, bias, shape, *rest)
@@ -117,11 +107,51 @@ def _empty(x: Any, shape: list[Any], rest: tuple[Any, ...]) -> Any:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
 
 
-for _operator, _here, _elsewhere, _fake in (
-    (transpose, _transpose, _transpose_elsewhere, _fake_transpose),
-    (convolve, _convolve, _convolve_elsewhere, _fake_convolve),
-    (filter_gradient, _filter_gradient, _filter_gradient_elsewhere, _fake_filter_gradient),
-):
-    LIBRARY.impl(_operator, _here, "CPU")
-    LIBRARY.impl(_operator, _elsewhere, "CompositeExplicitAutograd")
-    torch.library.register_fake(_operator, _fake, lib=LIBRARY)
+def _define(
+    name: str,
+    tensors: str,
+    here: Callable[..., Any],
+    elsewhere: Callable[..., Any],
+    fake: Callable[..., Any],
+) -> Any:
+    # `shape` is the result's; `pads` are before and after, axis by axis, where `padding` is "EXPLICIT".
+    schema = (
+        f"({tensors}, SymInt[] shape, int[] strides, str padding, int[] pads, str data_format, "
+        "int[] dilations, int groups, int? threads, str? algorithm) -> Tensor"
+    )
+    definition = torch.library.custom_op(
+        f"convt::{name}", elsewhere, mutates_args=(), schema=schema
+    )
+    definition.register_kernel("cpu", here)
+    definition.register_fake(fake)
+    return definition
+
+
+DEFINITIONS = Three(
+    _define(
+        "conv3d_transpose",
+        "Tensor input, Tensor filters, Tensor? bias",
+        _transpose,
+        _transpose_elsewhere,
+        _fake_transpose,
+    ),
+    _define(
+        "conv3d",
+        "Tensor input, Tensor filters, Tensor? bias",
+        _convolve,
+        _convolve_elsewhere,
+        _fake_convolve,
+    ),
+    _define(
+        "conv3d_transpose_filter_gradient",
+        "Tensor input, Tensor output_gradient",
+        _filter_gradient,
+        _filter_gradient_elsewhere,
+        _fake_filter_gradient,
+    ),
+)
+OPERATORS = Three(
+    torch.ops.convt.conv3d_transpose.default,
+    torch.ops.convt.conv3d.default,
+    torch.ops.convt.conv3d_transpose_filter_gradient.default,
+)
