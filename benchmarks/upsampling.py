@@ -1,4 +1,4 @@
-"""``python -m benchmarks.upsampling``: `convt.volumes.upsample` beside other libraries, as a table.
+"""``python -m benchmarks.upsampling``: `convt.volumes.upsample` beside other libraries, as tables.
 
 It needs the libraries of requirements/bench.txt. docs/upsampling.md has the table of a complete run.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # a library that waits leaves the processors alone
 
 from convt.bench.machine import describe, processors
-from convt.bench.upsampling import measure, table
+from convt.bench.upsampling import measure, measure_streaming, stream_table, table
 
 SIZES = (64, 128, 256)
 ROUNDS = 7
@@ -29,7 +31,24 @@ def main() -> None:
         for size in sizes
         for turn in measure(kernel, size, 2, threads=processors(), rounds=ROUNDS)
     ]
-    print(table(turns))
+    print(table(turns), flush=True)
+    with TemporaryDirectory(
+        dir=".", prefix=".upsampling-"
+    ) as folder:  # not in memory, as /tmp may be
+        found = [
+            measure_streaming(
+                kernel,
+                max(sizes),
+                2,
+                Path(folder),
+                compressor=compressor,
+                threads=processors(),
+                rounds=3,
+            )
+            for kernel in ("trilinear", "lanczos3")
+            for compressor in ("none", "zstd")
+        ]
+    print(stream_table(found))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-from convt.bench.upsampling import PEERS, Turns, measure, table
+from convt.bench.upsampling import (
+    PEERS,
+    Streamed,
+    Turns,
+    measure,
+    measure_streaming,
+    stream_table,
+    table,
+)
 
 NEEDS = {name: name.split(".")[0] for name in PEERS}
 
@@ -27,4 +36,20 @@ def test_the_table_has_a_line_for_each_comparison() -> None:
     turns = Turns("cubic", 64, 2, "somebody.zoom", ours=0.002, theirs=0.005, ratio=2.5, error=1e-7)
     assert table([turns]).splitlines()[2:] == [
         "| cubic | 64^3 to 128^3 | `somebody.zoom` | 5 | 2 | 2.5 | 1.0e-07 |"
+    ]
+
+
+def test_streaming_is_measured_beside_its_limits(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    found = measure_streaming("trilinear", 6, 2, tmp_path, compressor="none", threads=1, rounds=1)
+    assert min(found.streamed, found.memory, found.stored) > 0
+    assert found.bytes == 4 * 12**3
+    assert not list(tmp_path.iterdir())
+
+
+def test_streamings_share_is_of_the_slower_limit() -> None:
+    found = Streamed("cubic", 64, 2, "zstd", streamed=0.5, memory=0.1, stored=0.4)
+    assert found.share == 0.8
+    assert stream_table([found]).splitlines()[2:] == [
+        "| cubic | 64^3 to 128^3 | zstd | 16.78 | 83.89 | 20.97 | 80% |"
     ]

@@ -1,9 +1,10 @@
-"""Measuring `convt.volumes.upsample` beside the interpolation of other libraries.
+"""Measuring `convt.volumes.upsample` beside the interpolation of other libraries, and from file to file.
 
 All work on one float32 cube, in turns: convt, another library, convt, the next one, ... Only the ratio of
 neighbouring turns is compared, since a machine's speed drifts. Each library is asked for the same result,
 which is checked first: voxels that cover the same box, faces repeated, the same number of threads where it
-has any. Where a library knows more than one way, the fastest counts.
+has any. Where a library knows more than one way, the fastest counts. Streaming is measured beside its two
+limits: the same work in memory, and reading the source and writing the result without it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from shutil import rmtree
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -18,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convt.volumes import upsample
+from convt.volumes import shepp_logan, upsample
 
-__all__ = ["PEERS", "Turns", "measure", "table"]
+__all__ = ["PEERS", "Streamed", "Turns", "measure", "measure_streaming", "stream_table", "table"]
 
 Array = NDArray[Any]
 Call = Callable[[], Any]
 _ORDERS = {"nearest": 0, "trilinear": 1}
+_ENOUGH = 20.0  # seconds of turns with one library, after two of them
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,29 @@ class Turns:
     theirs: float  # median
     ratio: float  # median over neighbouring turns of theirs / ours
     error: float  # largest difference between both results, which lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A volume brought up from one Zarr store to another; times in seconds, medians."""
+
+    kernel: str
+    size: int  # voxels along each side of the input
+    factor: int
+    compressor: str
+    streamed: float
+    memory: float  # from array to array
+    stored: float  # reading the source, and writing the result at once
+
+    @property
+    def bytes(self) -> int:
+        """Of the result."""
+        return 4 * (self.size * self.factor) ** 3
+
+    @property
+    def share(self) -> float:
+        """Of the throughput of the slower limit."""
+        return max(self.memory, self.stored) / self.streamed
 
 
 def _torch(x: Array, factor: int, kernel: str, threads: int) -> list[Call]:
@@ -104,8 +131,10 @@ def measure(
     for name in peers or PEERS:
         ways = PEERS[name](x, factor, kernel, threads)
         error = max(_difference(way(), expected) for way in ways)
-        theirs = min(ways, key=lambda way: min(_seconds(way) for _ in range(2)))
-        pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
+        theirs = min(ways, key=_seconds)
+        pairs: list[tuple[float, float]] = []
+        while len(pairs) < rounds and (len(pairs) < 2 or sum(map(sum, pairs)) < _ENOUGH):
+            pairs.append((_seconds(ours), _seconds(theirs)))
         found.append(
             Turns(
                 kernel,
@@ -148,4 +177,51 @@ def table(turns: Sequence[Turns]) -> str:
         volume = f"{t.size}^3 to {t.size * t.factor}^3"
         times = f"{1e3 * t.theirs:.4g} | {1e3 * t.ours:.4g} | {t.ratio:.3g}"
         lines.append(f"| {t.kernel} | {volume} | `{t.peer}` | {times} | {t.error:.1e} |")
+    return "\n".join(lines)
+
+
+def measure_streaming(
+    kernel: str, size: int, factor: int, folder: Path, *, compressor: str, threads: int, rounds: int
+) -> Streamed:
+    """From Zarr to Zarr, in chunks of 128 voxels a side, in turns with both limits."""
+    zarr: Any = import_module("zarr")
+    x = shepp_logan(size).astype(np.float32)
+    sizes = tuple(side * factor for side in x.shape)
+    paths = [str(folder / name) for name in ("source.zarr", "result.zarr", "copy.zarr")]
+    how: dict[str, Any] = {"dtype": "float32", "chunks": (128, 128, 128), "overwrite": True}
+    how["compressors"] = None if compressor == "none" else "auto"
+    zarr.create_array(paths[0], shape=x.shape, **how)[...] = x
+
+    def streamed() -> None:
+        upsample(paths[0], factor, kernel, output=paths[1], threads=threads, force=True)
+
+    def stored() -> None:
+        zarr.open_array(paths[0], mode="r")[...]
+        zarr.create_array(paths[2], shape=sizes, **how)[...] = result
+
+    def memory() -> Array:
+        return upsample(x, factor, kernel, threads=threads)
+
+    result = memory()
+    streamed()
+    if not np.array_equal(zarr.open_array(paths[1], mode="r")[...], result):
+        raise ValueError("the streamed result is not the one in memory")
+    turns = [[_seconds(call) for call in (streamed, memory, stored)] for _ in range(rounds)]
+    for path in paths:
+        rmtree(path)
+    times = [median(column) for column in zip(*turns, strict=True)]
+    return Streamed(kernel, size, factor, compressor, *times)
+
+
+def stream_table(found: Sequence[Streamed]) -> str:
+    """The figures as a Markdown table; MB/s are of the result."""
+    lines = [
+        "| kernel | volume | compression | streamed MB/s | in memory MB/s | storing alone MB/s "
+        "| of the slower limit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for s in found:
+        volume = f"{s.size}^3 to {s.size * s.factor}^3"
+        rates = " | ".join(f"{s.bytes / t / 1e6:.4g}" for t in (s.streamed, s.memory, s.stored))
+        lines.append(f"| {s.kernel} | {volume} | {s.compressor} | {rates} | {s.share:.0%} |")
     return "\n".join(lines)
