@@ -204,7 +204,8 @@ def choose_plan(
     """The plan for this processor; `finite` is asked only where the plan depends on the filters."""
     host = target.host()
     plan = make_plan(spec, host, access, threads, algorithm=algorithm, bound=bound)
-    if plan.kernel.rows and not finite():
+    # Rows have zero lanes; minimal filtering would compute every tile twice.
+    if (plan.kernel.rows or plan.filtered) and not finite():
         plan = make_plan(spec, host, access, threads, finite=False)
     return plan
 
