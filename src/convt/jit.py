@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["assembly", "cache_folder", "can_execute", "compile_text", "load", "load_all"]
 
-_OPTIMISE = 2  # LLVM's level for code generation; measured: 3 is no faster here
+_OPTIMISE = 1  # LLVM's level for code generation; measured: 2 and 3 are no faster here
 
 Function = Callable[[Any, int | None], None]
 
