@@ -15,7 +15,14 @@ os.environ.setdefault(
 )  # a library that waits leaves the processors alone
 
 from convt.bench.machine import describe, processors
-from convt.bench.upsampling import measure, measure_streaming, stream_table, table
+from convt.bench.upsampling import (
+    measure,
+    measure_passes,
+    measure_streaming,
+    passes_table,
+    stream_table,
+    table,
+)
 
 SIZES = (64, 128, 256)
 ROUNDS = 7
@@ -25,6 +32,12 @@ def main() -> None:
     """Measure the sizes on the command line, or all, and print the table."""
     sizes = [int(text) for text in sys.argv[1:]] or SIZES
     print("\n".join(f"{name}: {value}" for name, value in describe().items()))
+    passes = [
+        found
+        for kernel in ("trilinear", "cubic", "lanczos3")
+        for found in measure_passes(kernel, 128, 2, threads=processors(), rounds=ROUNDS)
+    ]
+    print(passes_table(passes), flush=True)
     turns = [
         turn
         for kernel in ("trilinear", "nearest")

@@ -9,10 +9,13 @@ import pytest
 
 from convt.bench.upsampling import (
     PEERS,
+    Passes,
     Streamed,
     Turns,
     measure,
+    measure_passes,
     measure_streaming,
+    passes_table,
     stream_table,
     table,
 )
@@ -52,4 +55,14 @@ def test_streamings_share_is_of_the_slower_limit() -> None:
     assert found.share == 0.8
     assert stream_table([found]).splitlines()[2:] == [
         "| cubic | 64^3 to 128^3 | zstd | 16.78 | 83.89 | 20.97 | 80% |"
+    ]
+
+
+def test_every_grouping_of_axes_is_measured() -> None:
+    found = measure_passes("cubic", 4, 2, threads=1, rounds=1)
+    assert [each.grouping for each in found if each.chosen] == [((0,), (1,), (2,))]
+    assert min(each.work for each in found) == found[-1].work  # d, hw is as little
+    one = Passes("cubic", 64, 2, ((0,), (1, 2)), work=33.25, seconds=0.0125, chosen=True)
+    assert passes_table([one]).splitlines()[2:] == [
+        "| cubic | 64^3 to 128^3 | d, hw | 33.25 | 12.5 | yes |"
     ]

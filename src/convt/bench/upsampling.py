@@ -4,7 +4,8 @@ All work on one float32 cube, in turns: convt, another library, convt, the next 
 neighbouring turns is compared, since a machine's speed drifts. Each library is asked for the same result,
 which is checked first: voxels that cover the same box, faces repeated, the same number of threads where it
 has any. Where a library knows more than one way, the fastest counts. Streaming is measured beside its two
-limits: the same work in memory, and reading the source and writing the result without it.
+limits: the same work in memory, and reading the source and writing the result without it. How axes are
+grouped into passes is measured beside the work that is counted for each grouping.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convt.memory import empty_output
 from convt.volumes import shepp_logan, upsample
+from convt.volumes.interpolate import GROUPINGS, Interpolation, work
 
 __all__ = ["PEERS", "Streamed", "Turns", "measure", "measure_streaming", "stream_table", "table"]
 
@@ -43,6 +46,30 @@ class Turns:
     theirs: float  # median
     ratio: float  # median over neighbouring turns of theirs / ours
     error: float  # largest difference between both results, which lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class Passes:
+    """One way to group the axes into passes."""
+
+    kernel: str
+    size: int  # voxels along each side of the input
+    factor: int
+    grouping: tuple[tuple[int, ...], ...]  # axes of each pass
+    work: float  # counted, for each voxel of the result
+    seconds: float  # median
+    chosen: bool  # by the count
+
+
+@dataclass(frozen=True)
+class _Grouped(Interpolation):
+    """An interpolation in given passes."""
+
+    grouping: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def passes(self) -> tuple[tuple[int, ...], ...]:
+        return self.grouping
 
 
 @dataclass(frozen=True)
@@ -224,4 +251,47 @@ def stream_table(found: Sequence[Streamed]) -> str:
         volume = f"{s.size}^3 to {s.size * s.factor}^3"
         rates = " | ".join(f"{s.bytes / t / 1e6:.4g}" for t in (s.streamed, s.memory, s.stored))
         lines.append(f"| {s.kernel} | {volume} | {s.compressor} | {rates} | {s.share:.0%} |")
+    return "\n".join(lines)
+
+
+def measure_passes(
+    kernel: str, size: int, factor: int, *, threads: int, rounds: int
+) -> list[Passes]:
+    """Every grouping of the axes in turns, on one block."""
+    x = np.random.default_rng(0).random((size, size, size, 1), np.float32)
+    outputs = [(0, side * factor) for side in x.shape[:3]]
+    y = empty_output((*(stop for _, stop in outputs), 1), x.dtype)
+    factors = (factor, factor, factor)
+    chosen = Interpolation(kernel, factors).passes
+    ways = {grouping: _Grouped(kernel, factors, grouping) for grouping in GROUPINGS}
+
+    def seconds(grouping: tuple[tuple[int, ...], ...]) -> float:
+        return _seconds(lambda: ways[grouping](x, outputs, x.shape[:3], out=y, threads=threads))
+
+    turns = [{grouping: seconds(grouping) for grouping in ways} for _ in range(rounds + 1)][1:]
+    return [
+        Passes(
+            kernel,
+            size,
+            factor,
+            grouping,
+            work=work(ways[grouping], grouping) / factor**3,
+            seconds=median(turn[grouping] for turn in turns),
+            chosen=grouping == chosen,
+        )
+        for grouping in ways
+    ]
+
+
+def passes_table(found: Sequence[Passes]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| kernel | volume | passes | counted work | ms | chosen |",
+        "|---|---|---|---|---|---|",
+    ]
+    for p in found:
+        volume = f"{p.size}^3 to {p.size * p.factor}^3"
+        passes = ", ".join("".join("dhw"[axis] for axis in axes) for axes in p.grouping)
+        end = f"{p.work:.4g} | {1e3 * p.seconds:.4g} | {'yes' if p.chosen else ''} |"
+        lines.append(f"| {p.kernel} | {volume} | {passes} | {end}")
     return "\n".join(lines)

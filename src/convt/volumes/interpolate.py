@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,18 @@ from convt.threads import share
 from convt.volumes.kernels import LINES, REACH
 from convt.volumes.stores import round_to
 
-__all__ = ["Interpolation", "Span", "Spans"]
+__all__ = ["GROUPINGS", "Interpolation", "Span", "Spans", "each", "work"]
 
 Array = NDArray[Any]
 Span = tuple[int, int]  # from the first to one past the last voxel of an axis
 Spans = Sequence[Span]
 _MOVE = 10  # taps that take as long as reading or writing one voxel, as measured
-_GROUPINGS = (((0, 1, 2),), ((0,), (1, 2)), ((0, 1), (2,)), ((0,), (1,), (2,)))
+GROUPINGS: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((0, 1, 2),),
+    ((0,), (1, 2)),
+    ((0, 1), (2,)),
+    ((0,), (1,), (2,)),
+)
 
 
 @dataclass(frozen=True)
@@ -154,29 +159,26 @@ class Interpolation:
 
 @lru_cache(maxsize=64)
 def _passes(interpolation: Interpolation) -> tuple[tuple[int, ...], ...]:
-    factors = interpolation.factors
-    active = [axis for axis in range(3) if factors[axis] > 1]
-    taps = {
-        axis: len(LINES[interpolation.kernel](factors[axis])) / factors[axis] for axis in active
-    }
-
-    def work(grouping: Sequence[Sequence[int]]) -> float:
-        """Taps, and voxels moved in units of taps, for each voxel of the input."""
-        total, voxels = 0.0, 1.0
-        for axes in grouping:
-            before = voxels
-            products = 1.0
-            for axis in axes:
-                voxels *= factors[axis]
-                products *= taps[axis]
-            total += voxels * products + _MOVE * (before + voxels)
-        return total
-
+    active = [axis for axis in range(3) if interpolation.factors[axis] > 1]
     groupings = {
         tuple(kept for axes in grouping if (kept := tuple(a for a in axes if a in active)))
-        for grouping in _GROUPINGS
+        for grouping in GROUPINGS
     }
-    return min(sorted(groupings - {()}), key=work, default=((2,),))
+    count = partial(work, interpolation)
+    return min(sorted(groupings - {()}), key=count, default=((2,),))
+
+
+def work(interpolation: Interpolation, grouping: Sequence[Sequence[int]]) -> float:
+    """Taps, and voxels moved in units of taps, that each voxel of a volume costs."""
+    total, voxels = 0.0, 1.0
+    for axes in grouping:
+        before, products = voxels, 1.0
+        for axis in axes:
+            factor = interpolation.factors[axis]
+            voxels *= factor
+            products *= len(LINES[interpolation.kernel](factor)) / factor
+        total += voxels * products + _MOVE * (before + voxels)
+    return total
 
 
 def _convolved(
