@@ -19,7 +19,7 @@ from convt.api import check_out, compiled, compute, conv3d_transpose
 from convt.arguments import parse_integer
 from convt.arrays import adapter
 from convt.family import Access
-from convt.gradient_run import choose_gradient_plan, execute_gradient
+from convt.gradient_run import filter_gradient
 from convt.spec import Spec, make_convolution_spec, make_gradient_spec
 from convt.threads import get_num_threads, parse_threads
 
@@ -237,7 +237,7 @@ def conv3d_transpose_filter_gradient(
     if not (x.size and g.size and y.size):
         y[...] = 0
     elif compiled():
-        execute_gradient(choose_gradient_plan(spec, x, g), x, g, y, count)
+        filter_gradient(spec, x, g, y, count)
     else:
         y[...] = reference.filter_gradient(
             x, g, spec.filters_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
+from math import isqrt, prod
 from typing import Any, NamedTuple
 
 from convt.family import CODES
@@ -19,14 +19,18 @@ from convt.target import Target
 
 __all__ = ["GradientPlan", "Reach", "make_gradient_plan", "reaches"]
 
-_CHAIN = 256  # products in one chain of additions, at most; see kernels/sums.py
-_CHANNELS = 128  # of each side in a task, about: more would leave the second-level cache
+_CHAIN = 192  # products in one chain of additions, at most; see kernels/sums.py
+_CHANNELS = 256  # of each side in a task, about: more would leave the second-level cache
 _TASKS = 64  # tasks that parts are made for
 _PART = 1 << 22  # products in a part, at least
+_POSITIONS = 1024  # and positions: every part has sums of its own
 _PARTIAL = 8 << 20  # bytes of the sums of all parts, at most
 _LINE = 64  # bytes in a cache line
 _SPARE = 1024  # bytes that a tile may read past a slab: its spare rows
 _LOAD = 0.35  # of a multiply-add: the cost of a load, most of which go on beside it
+_TRANSPOSED = 1.1  # times the cost where the result is transposed
+_FEW = 3  # output channels whose taps of the width may act as channels
+_FOLDED = 32  # such taps, at most
 _TILE = 6  # multiply-adds' time for every tile of a box of positions
 
 
@@ -78,9 +82,41 @@ class GradientPlan:
         return prod(self.tap_blocks) * channels * self.groups
 
     @property
+    def summed_taps(self) -> int:
+        """Taps of a block whose sums are apart from each other."""
+        return prod(self.tap_step[:2]) if self.kernel.folded else prod(self.tap_step)
+
+    @property
+    def folded_reach(self) -> Reach:
+        """The inputs for which some tap of the width has an output."""
+        found = [reach for reach in reaches(self.spec, 2) if reach.end] or [Reach(0, 0)]
+        return Reach(min(r.first for r in found), max(r.end for r in found))
+
+    @property
+    def row_offsets(self) -> list[int]:
+        """Bytes to the rows in the slab of outputs, where lanes are positions."""
+        if self.kernel.along != "positions":
+            return []
+        *_, width, channel, _ = self.output_slab
+        taps = self.tap_step[2] if self.kernel.folded else 1
+        found = []
+        for tap in range(taps):
+            place, phase = divmod(self.spec.dilations[2] * tap, self.modulus[2])
+            start = (phase * self.places[2] + place) * width
+            found += [start + c * channel for c in range(self.row_channels)]
+        return found
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of a channel of a row of outputs that is yet to be parted."""
+        return self.modulus[2] * self.places[2] * self.kernel.wide.bytes
+
+    @property
     def panel_rows(self) -> int:
         """Rows of sums, filled up to whole tiles."""
         rows = min(self.row_step, self.row_channels)
+        if self.kernel.folded:
+            rows *= self.tap_step[2]
         return -(-rows // self.kernel.rows) * self.kernel.rows
 
     @property
@@ -93,7 +129,7 @@ class GradientPlan:
     @property
     def block_bytes(self) -> int:
         """Bytes of the sums of a task."""
-        return prod(self.tap_step) * self.tap_bytes
+        return self.summed_taps * self.tap_bytes
 
     @property
     def input_slab(self) -> tuple[int, ...]:
@@ -137,13 +173,13 @@ class GradientPlan:
         return batch, depth, height, width, channel, self.box[0] * batch
 
     @property
-    def workspace(self) -> tuple[int, int, int, int]:
-        """Bytes of a thread's slabs, runs and sums."""
-        runs = prod(self.box[:3]) * 24
+    def workspace(self) -> tuple[int, ...]:
+        """Bytes of a thread's slabs, row of outputs, list of positions and sums."""
+        listed = prod(self.box[:3]) * (3 if self.kernel.along == "positions" else 2 * self.box[3])
         sums = self.block_bytes if self.parts == 1 else 0
-        sizes = (self.input_slab[-1] + _SPARE, self.output_slab[-1] + _SPARE, runs, sums)
-        x, g, r, s = (_up(size, _LINE) for size in sizes)
-        return x, g, r, s
+        slabs = (self.input_slab[-1] + _SPARE, self.output_slab[-1] + _SPARE)
+        line = self.line_bytes * self.row_step if self.kernel.along == "positions" else 0
+        return tuple(_up(size, _LINE) for size in (*slabs, line, 8 * listed, sums))
 
     @property
     def partial_bytes(self) -> int:
@@ -188,12 +224,21 @@ def reaches(spec: Spec, axis: int) -> list[Reach]:
 
 @lru_cache(maxsize=512)
 def make_gradient_plan(
-    spec: Spec, target: Target, *, input_swapped: bool, gradient_swapped: bool
+    spec: Spec,
+    target: Target,
+    *,
+    input_swapped: bool = False,
+    gradient_swapped: bool = False,
+    finite: bool = True,
 ) -> GradientPlan:
-    """Choose how to compute the gradient in the filters of `spec`, which has no empty array."""
+    """Choose how to compute the gradient in the filters of `spec`, which has no empty array.
+
+    `finite` allows folded taps, whose sums have products of inputs and zeros beyond the outputs; a result
+    that is not finite then has to be computed anew without.
+    """
     code = CODES[spec.dtype.name]
     elements = (Element(code, input_swapped), Element(code, gradient_swapped), Element(code))
-    tile = _tile(spec, target, elements)
+    tile = _tile(spec, target, elements, finite)
     into, out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     groups, sides = spec.groups, (into, out)
     if tile.along == "groups":
@@ -212,7 +257,7 @@ def make_gradient_plan(
         row_step=_step(rows, tile.rows),
         tap_step=spec.kernel,
         modulus=_modulus(spec, tile, out),
-        box=_positions(spec, _CHAIN * (tile.lanes if tile.along == "positions" else 1)),
+        box=_positions(spec, _CHAIN * (2 * tile.lanes if tile.along == "positions" else 1)),
         parts=1,
         products=products,
     )
@@ -220,34 +265,47 @@ def make_gradient_plan(
 
 
 def _modulus(spec: Spec, tile: FilterGradient, out: int) -> Triple:
-    # A few channels of a row are copied as they lie, all at once.
-    few = tile.along == "channels" and out * tile.wide.bytes <= _LINE
+    # A few channels of a row are copied as they lie, all at once; so are columns that are dense.
+    few = out * tile.wide.bytes <= _LINE or spec.data_format == "NCDHW"
     d, h, w = spec.strides
-    return d, h, 1 if few else w
+    return d, h, 1 if few and tile.along != "positions" else w
 
 
 # --- the tile -----------------------------------------------------------------------------------
-def _tile(spec: Spec, target: Target, elements: tuple[Element, Element, Element]) -> FilterGradient:
+def _tile(
+    spec: Spec, target: Target, elements: tuple[Element, Element, Element], finite: bool
+) -> FilterGradient:
     wide = elements[0].wide
     lanes = target.lanes(wide.bytes)
     into, out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
 
-    def make(rows: int, vectors: int, tail: int, along: str, swapped: bool) -> FilterGradient:
-        return FilterGradient(wide, lanes, rows, vectors, tail, along, swapped, *elements)
+    def make(rows: int, vectors: int, across: int, along: str, kind: str) -> FilterGradient:
+        tail = 0 if along == "positions" else -(-across // lanes) % vectors
+        swapped, folded = kind == "swapped", kind == "folded"
+        return FilterGradient(wide, lanes, rows, vectors, tail, along, swapped, folded, *elements)
 
     if into == out == 1 and spec.groups > 1:
         vectors = min(-(-spec.groups // lanes), 4)
-        return make(1, vectors, -(-spec.groups // lanes) % vectors, "groups", False)
+        return make(1, vectors, spec.groups, "groups", "")
+    taps = spec.kernel[2]
+    fold = finite and 1 < taps <= _FOLDED
     if max(into, out) <= lanes // 2:
-        return make(min(out, max(12 // into, 1)), into, 0, "positions", False)
+        rows = min(out * (taps if fold else 1), max(12 // into, 1), 6)
+        return make(rows, into, into, "positions", "folded" if fold else "")
+    choices = [("", into, out, 1.0), ("swapped", out, into, _TRANSPOSED)]
+    if fold and out <= _FEW and spec.dilations[2] == 1:
+        choices.append(("folded", into, out * taps, 1 / taps))
     best = []
-    for swapped, across, down in ((False, into, out), (True, out, into)):
+    for order, (kind, across, down, factor) in enumerate(choices):
         for vectors in (1, 2, 3, 4, 6, 8):
             rows = min(_rows(target, vectors), down)
-            if rows and vectors <= -(-across // lanes):
-                tail = -(-across // lanes) % vectors
-                tile = make(rows, vectors, tail, "channels", swapped)
-                best.append((_cost(tile, across, down), swapped, vectors, tile))
+            if kind == "folded":
+                rows = min(rows, 8)  # code is made for every number of rows
+            # A tile that is not the only one reads a cache line of each side for a position.
+            near = vectors * lanes * wide.bytes <= _LINE or rows == down
+            if rows and vectors <= -(-across // lanes) and near:
+                tile = make(rows, vectors, across, "channels", kind)
+                best.append((_cost(tile, across, down) * factor, order, vectors, tile))
     return min(best, key=lambda found: found[:3])[-1]
 
 
@@ -277,22 +335,28 @@ def _step(channels: int, unit: int) -> int:
 
 
 def _positions(spec: Spec, most: int) -> tuple[int, int, int, int]:
-    """Positions packed at a time: whole rows, then planes, where they are few."""
-    steps = []
-    for size in reversed((spec.batch, *spec.input_size)):
-        parts = -(-size // max(most, 1))
-        steps.append(-(-size // parts))
-        most //= steps[-1]
-    w, h, d, n = steps
-    return n, d, h, w
+    """Positions packed at a time: whole rows, then a plane's or a cube's, where rows are short."""
+    depth, height, width = spec.input_size
+    w = _even(width, most)
+    rows = max(most // w, 1)
+    # The squarer, the fewer outputs are packed again for the next box.
+    h = _even(height, max(isqrt(rows), rows // depth))
+    d = _even(depth, max(rows // h, 1))
+    return _even(spec.batch, max(rows // (h * d), 1)), d, h, w
+
+
+def _even(size: int, most: int) -> int:
+    """`size`, cut into equal parts of `most` at most."""
+    return -(-size // -(-size // most))
 
 
 def _fitted(plan: GradientPlan) -> GradientPlan:
     """`plan` with few enough taps in a task for its sums and its slab of outputs."""
-    near, far = plan.target.l2_bytes // 2, max(plan.target.l2_bytes, plan.target.l3_bytes // 8)
+    near, far = plan.target.l2_bytes, max(plan.target.l2_bytes, plan.target.l3_bytes // 8)
     while plan.block_bytes > near or plan.output_slab[-1] > far:
         steps = plan.tap_step
-        axis = next((axis for axis in range(3) if steps[axis] > 1), None)
+        axes = range(2 if plan.kernel.folded else 3)
+        axis = next((axis for axis in axes if steps[axis] > 1), None)
         if axis is None:
             break
         some = list(steps)
@@ -308,6 +372,14 @@ def _parted(plan: GradientPlan) -> GradientPlan:
         -(-_TASKS // plan.blocks),
         prod(plan.boxes),
         plan.products // _PART,
+        plan.products
+        // (
+            plan.lane_channels
+            * plan.row_channels
+            * plan.groups
+            * prod(plan.spec.kernel)
+            * _POSITIONS
+        ),
         _PARTIAL // bytes_of_all,
     )
     if parts < 2:

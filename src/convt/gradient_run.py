@@ -17,27 +17,32 @@ from convt.memory import address, aligned, workspace
 from convt.spec import Spec
 from convt.threads import share
 
-__all__ = ["choose_gradient_plan", "execute_gradient"]
+__all__ = ["execute_gradient", "filter_gradient"]
 
 Array = npt.NDArray[Any]
 _ALONE = 1 << 16  # products up to which one thread does all
 _Record = ctypes.c_int64 * len(FIELDS)
 
 
-def choose_gradient_plan(spec: Spec, input: Array, gradient: Array) -> GradientPlan:
-    """The plan for this processor and these arrays, of which none is empty."""
-    return make_gradient_plan(
-        spec,
-        target.host(),
-        input_swapped=not input.dtype.isnative,
-        gradient_swapped=not gradient.dtype.isnative,
-    )
+def filter_gradient(spec: Spec, input: Array, gradient: Array, output: Array, threads: int) -> None:
+    """Compute the whole of `output`, the gradient in the filters, from arrays of which none is empty."""
+    for finite in (True, False):
+        plan = make_gradient_plan(
+            spec,
+            target.host(),
+            input_swapped=not input.dtype.isnative,
+            gradient_swapped=not gradient.dtype.isnative,
+            finite=finite,
+        )
+        execute_gradient(plan, input, gradient, output, threads)
+        if not plan.kernel.folded or np.isfinite(output).all():
+            return
 
 
 def execute_gradient(
     plan: GradientPlan, input: Array, gradient: Array, output: Array, threads: int
 ) -> None:
-    """Compute the whole of `output`, the gradient in the filters."""
+    """Follow `plan`."""
     values: dict[str, int] = {
         "tasks": plan.blocks * plan.parts,
         "x": address(input),
@@ -58,7 +63,7 @@ def execute_gradient(
     values["partial"] = partial.address
     _share(plan, values, threads)
     if plan.parts > 1:
-        values |= {"stage": 1, "tasks": plan.blocks * _taps(plan)}
+        values |= {"stage": 1, "tasks": plan.blocks * plan.summed_taps}
         _share(plan, values, threads)
 
 
@@ -78,17 +83,13 @@ def _share(plan: GradientPlan, values: dict[str, int], threads: int) -> None:
     del tables
 
 
-def _taps(plan: GradientPlan) -> int:
-    d, h, w = plan.tap_step
-    return d * h * w
-
-
 @lru_cache(maxsize=512)
 def _template(plan: GradientPlan) -> tuple[Any, Any]:
     """The record of every call of `plan`, but for the arrays, and the tables that it refers to."""
     spec = plan.spec
     groups = plan.groups
     tables = [np.fromiter(chain.from_iterable(reaches(spec, axis)), np.int64) for axis in range(3)]
+    rows = np.array(plan.row_offsets, np.int64)
     fields: dict[str, int] = {
         "in_channels": spec.in_channels // groups,
         "out_channels": spec.out_channels // groups,
@@ -104,6 +105,10 @@ def _template(plan: GradientPlan) -> tuple[Any, Any]:
         "tap_bytes": plan.tap_bytes,
         "block_bytes": plan.block_bytes,
         "panel_rows": plan.panel_rows,
+        "folded_first": plan.folded_reach.first,
+        "folded_end": plan.folded_reach.end,
+        "row_offsets": address(rows),
+        "line_bytes": plan.line_bytes,
     }
     for axis, box, count in zip("ndhw", plan.box, plan.boxes, strict=True):
         fields |= {f"box_{axis}": box, f"{axis}_boxes": count}
@@ -124,10 +129,10 @@ def _template(plan: GradientPlan) -> tuple[Any, Any]:
             f"phase_{axis}": plan.places[number] * plan.output_slab[1 + number],
         }
     place = 0
-    for part, size in zip(("x", "g", "runs", "sums"), plan.workspace, strict=True):
+    for part, size in zip(("x", "g", "line", "runs", "sums"), plan.workspace, strict=True):
         fields[f"workspace_{part}"] = place
         place += size
     record = _Record()
     for name, value in fields.items():
         record[slot(name)] = value
-    return record, tables
+    return record, (tables, rows)

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from convt.kernels.builder import I64, PTR, Builder, Slot, function
+from convt.kernels.builder import I32, I64, PTR, Builder, Slot, function
 from convt.kernels.copy import emit_copy
 from convt.kernels.driver import Fields, View, row, tasks
 from convt.kernels.elements import number
-from convt.kernels.gradient_record import REACH, RUN, slot
+from convt.kernels.gradient_record import POSITION, REACH, slot
 from convt.kernels.gradient_tile import emit_panel
 from convt.kernels.keys import Element, FilterGradient
 from convt.target import Target
@@ -106,12 +106,11 @@ def _emit_sum(
         box = _box(b, fields, number_of_box)
         slabs = _Slabs(b, kernel, target, fields, block, box, scratch)
         slabs.pack()
-        with _taps(b, fields, block) as (tap, place):
-            count = slabs.list_runs(tap)
-            with b.if_then(b.icmp_signed(">", count, b.i64(0))):
-                _panels(b, kernel, target, fields, block, scratch, count, b.at(sums, place))
-    with b.if_then(alone), _taps(b, fields, block) as (tap, place):
-        _unpack(b, kernel, target, fields, block, tap, b.at(sums, place))
+        panels = _Panels(b, kernel, target, fields, block)
+        with _taps(b, kernel, fields, block) as (tap, place):
+            panels.add(slabs, tap, b.at(sums, place))
+    with b.if_then(alone), _taps(b, kernel, fields, block) as (tap, place):
+        _Panels(b, kernel, target, fields, block).unpack(tap, b.at(sums, place))
 
 
 def _emit_add(
@@ -123,7 +122,7 @@ def _emit_add(
     tap: dict[str, Value] = {}
     rest, step, offset = index, b.i64(1), b.i64(0)
     for axis in reversed(_AXES):
-        count = fields[f"tap_step_{axis}"]
+        count = _tap_step(b, kernel, fields, axis)
         tap[axis] = b.srem(rest, count)
         offset = b.add(offset, b.mul(tap[axis], step))
         rest, step = b.sdiv(rest, count), b.mul(step, count)
@@ -145,7 +144,7 @@ def _emit_add(
                     total.set(b.fadd(total.get(), more))
             for total, place in zip(totals, places, strict=True):
                 b.store(total.get(), place, align=4)
-        _unpack(b, kernel, target, fields, block, tap, sums)
+        _Panels(b, kernel, target, fields, block).unpack(tap, sums)
 
 
 # --- what a task covers -------------------------------------------------------------------------
@@ -186,15 +185,25 @@ def _box(b: Builder, fields: Fields, index: Value) -> dict[str, tuple[Value, Val
     return box
 
 
+def _tap_step(b: Builder, kernel: FilterGradient, fields: Fields, axis: str) -> Value:
+    """Taps of an axis whose sums are apart from each other."""
+    return b.i64(1) if kernel.folded and axis == "w" else fields[f"tap_step_{axis}"]
+
+
 @contextmanager
-def _taps(b: Builder, fields: Fields, block: _Block) -> Iterator[tuple[dict[str, Value], Value]]:
-    """Loop over the taps of a block: yields their indices, and where their sums are."""
-    loops = (b.loop(*block.taps[axis]) for axis in _AXES)
-    with next(loops) as d, next(loops) as h, next(loops) as w:
+def _taps(
+    b: Builder, kernel: FilterGradient, fields: Fields, block: _Block
+) -> Iterator[tuple[dict[str, Value], Value]]:
+    """Loop over the taps of a block, of folded ones the first: yields indices and the sums' place."""
+    width = block.taps["w"]
+    if kernel.folded:
+        width = (width[0], b.add(width[0], b.i64(1)))
+    with b.loop(*block.taps["d"]) as d, b.loop(*block.taps["h"]) as h, b.loop(*width) as w:
         tap, number_of_tap = {"d": d, "h": h, "w": w}, b.i64(0)
         for axis in _AXES:
             inner = b.sub(tap[axis], block.taps[axis][0])
-            number_of_tap = b.add(b.mul(number_of_tap, fields[f"tap_step_{axis}"]), inner)
+            step = _tap_step(b, kernel, fields, axis)
+            number_of_tap = b.add(b.mul(number_of_tap, step), inner)
         yield tap, b.mul(number_of_tap, fields["tap_bytes"])
 
 
@@ -268,23 +277,77 @@ class _Slabs:
             )
 
     def _pack_outputs(self, first: Value, channels: Value) -> None:
-        b, fields = self.b, self.fields
+        b = self.b
         source, slab = self._caller("g", "out_channels", first), self._slab("g")
         n0, n1 = self.box["n"]
         with b.loop(n0, n1) as n, self._lines("d") as d, self._lines("h") as h:
             place = b.at(slab.at(b, n=b.sub(n, n0)), b.add(d[1], h[1]))
-            line = source.at(b, n=n, d=d[0], h=h[0])
-            with self._phases("w") as (phase, start, low, high):
-                step = fields["modulus_w"]
-                index = b.add(start, b.mul(step, low))
-                offset = b.dot((phase, fields["phase_w"]), (low, slab.w))
-                self._copy(
-                    self.kernel.gradient,
-                    (b.at(line, b.mul(index, source.w)), b.mul(step, source.w), source.c),
-                    (b.at(place, offset), slab.w, slab.c),
-                    b.sub(high, low),
-                    channels,
-                )
+            line = source._replace(base=source.at(b, n=n, d=d[0], h=h[0]))
+            if self.kernel.along == "positions":
+                self._part_row(line, slab._replace(base=place), channels)
+            else:
+                self._pack_row(line, slab._replace(base=place), channels)
+
+    def _pack_row(self, line: View, slab: View, channels: Value) -> None:
+        """Copy a row of outputs, remainder by remainder."""
+        b, step = self.b, self.fields["modulus_w"]
+        with self._phases("w") as (phase, start, low, high):
+            index = b.add(start, b.mul(step, low))
+            offset = b.dot((phase, self.fields["phase_w"]), (low, slab.w))
+            self._copy(
+                self.kernel.gradient,
+                (line.at(b, w=index), b.mul(step, line.w), line.c),
+                (b.at(slab.base, offset), slab.w, slab.c),
+                b.sub(high, low),
+                channels,
+            )
+            if self.kernel.folded:  # all positions of a row are in the slab's one phase
+                self._clear(slab.base, low, high, slab.w)
+
+    def _clear(self, line: Value, low: Value, high: Value, step: Value) -> None:
+        """Make zero what lies beyond the outputs, before place `low` and from `high` on."""
+        b = self.b
+        places = b.sdiv(self.fields["phase_w"], self.fields["gs_w"])
+        for first, end in ((b.i64(0), low), (high, b.mul(places, self.fields["modulus_w"]))):
+            size = b.mul(b.sub(end, first), step)
+            with b.loop(b.i64(0), size, self.kernel.wide.bytes) as place:
+                zero = ir.Constant(number(self.kernel.wide), 0.0)
+                b.store(zero, b.at(line, b.add(b.mul(first, step), place)))
+
+    def _part_row(self, line: View, slab: View, channels: Value) -> None:
+        """Copy a row of outputs as it is, then part its channels by remainders, vector by vector."""
+        b, fields, wide = self.b, self.fields, self.kernel.wide
+        size, step = b.i64(wide.bytes), fields["modulus_w"]
+        base, span, extent = self._extent("w")
+        low = b.maximum(b.sub(b.i64(0), base), b.i64(0))
+        extent = b.maximum(extent, low)
+        place, pitch = b.at(self.scratch, fields["workspace_line"]), fields["line_bytes"]
+        self._copy(
+            self.kernel.gradient,
+            (line.at(b, w=b.add(base, low)), line.w, line.c),
+            (b.at(place, b.mul(low, size)), size, pitch),
+            b.sub(extent, low),
+            channels,
+        )
+        if self.kernel.folded:
+            with b.loop(b.i64(0), channels) as c:
+                self._clear(b.at(place, b.mul(c, pitch)), low, extent, size)
+        copy = emit_copy(b.module, self.target, wide, wide)
+        count = [b.minimum(step, span), b.sdiv(fields["phase_w"], size)]
+        with b.loop(b.i64(0), channels) as c:
+            there = b.at(slab.base, b.mul(c, slab.c))
+            here = b.at(place, b.mul(c, pitch))
+            b.call(copy, [here, size, b.mul(step, size), there, fields["phase_w"], size, *count])
+
+    def _extent(self, axis: str) -> tuple[Value, Value, Value]:
+        """The output of a row's place 0, how many a position reaches, and how many there are."""
+        b, fields = self.b, self.fields
+        (t0, t1), (i0, i1) = self.block.taps[axis], self.box[axis]
+        stride, dilation = fields[f"stride_{axis}"], fields[f"dilation_{axis}"]
+        base = b.sub(b.dot((stride, i0), (dilation, t0)), fields[f"pad_{axis}"])
+        span = b.add(b.mul(dilation, b.sub(b.sub(t1, t0), b.i64(1))), b.i64(1))
+        extent = b.add(b.mul(stride, b.sub(b.sub(i1, i0), b.i64(1))), span)
+        return base, span, b.minimum(extent, b.sub(fields[f"out_{axis}"], base))
 
     @contextmanager
     def _phases(self, axis: str) -> Iterator[tuple[Value, Value, Value, Value]]:
@@ -294,12 +357,8 @@ class _Slabs:
         places whose outputs there are and some tap may reach.
         """
         b, fields = self.b, self.fields
-        (t0, t1), (i0, i1) = self.block.taps[axis], self.box[axis]
         modulus = fields[f"modulus_{axis}"]
-        span = b.add(b.mul(fields[f"dilation_{axis}"], b.sub(b.sub(t1, t0), b.i64(1))), b.i64(1))
-        extent = b.add(b.mul(fields[f"stride_{axis}"], b.sub(b.sub(i1, i0), b.i64(1))), span)
-        base = b.sub(self._output(axis, i0, t0), fields[f"pad_{axis}"])
-        extent = b.minimum(extent, b.sub(fields[f"out_{axis}"], base))
+        base, span, extent = self._extent(axis)
         with b.loop(b.i64(0), b.minimum(modulus, span)) as phase:
             start = b.add(base, phase)
             low = self._quotient(b.sub(b.i64(0), start), modulus)
@@ -314,129 +373,172 @@ class _Slabs:
             offset = b.dot((phase, fields[f"phase_{axis}"]), (place, fields[f"gs_{axis}"]))
             yield b.add(start, b.mul(place, fields[f"modulus_{axis}"])), offset
 
-    def _output(self, axis: str, position: Value, tap: Value) -> Value:
-        """What a tap reaches from a position, but for the padding."""
-        b, fields = self.b, self.fields
-        return b.dot((fields[f"stride_{axis}"], position), (fields[f"dilation_{axis}"], tap))
-
     def _quotient(self, value: Value, divisor: Value) -> Value:
         """``ceil(value / divisor)``, 0 for less."""
         b = self.b
         return b.sdiv(b.add(b.maximum(value, b.i64(0)), b.sub(divisor, b.i64(1))), divisor)
 
     # --- positions ----------------------------------------------------------------------------
-    def list_runs(self, tap: dict[str, Value]) -> Value:
-        """List the rows of positions of a tap, and return their number."""
-        b, fields = self.b, self.fields
+    def list_positions(self, tap: dict[str, Value]) -> Value:
+        """List the positions of a tap, or of all folded taps, and return their number.
+
+        Where lanes are positions, runs are listed.
+        """
+        b = self.b
         x, g = self._slab("x"), self._slab("g")
-        span, offset = {"n": self.box["n"]}, b.i64(0)
-        steps = {"n": g.n}  # from one position to the next, in the slab of outputs
-        for axis in _AXES:
+        offset, steps = self._reached(tap, g)
+        spans = {axis: self._span(axis, tap) for axis in _AXES} | {"n": self.box["n"]}
+        count = Slot(b, I64, b.i64(0))
+        length = b.sub(spans["w"][1], spans["w"][0])
+        with b.if_then(b.icmp_signed(">", length, b.i64(0))):
+            loops = (b.loop(*spans[axis]) for axis in ("n", "d", "h"))
+            with next(loops) as n, next(loops) as d, next(loops) as h:
+                index = {"n": n, "d": d, "h": h, "w": spans["w"][0]}
+                from_first = {a: b.sub(i, self.box[a][0]) for a, i in index.items()}
+                here = x.at(b, **from_first)
+                there = b.dot(*((i, steps[a]) for a, i in from_first.items()))
+                there = b.at(g.base, b.add(offset, there))
+                lane, line = (there, here) if self.kernel.swapped else (here, there)
+                if self.kernel.along == "positions":
+                    self._enter(count.get(), lane, line, length)
+                    count.add(b.i64(1))
+                else:
+                    self._enter_each(count.get(), lane, line, length)
+                    count.add(length)
+        return count.get()
+
+    def _span(self, axis: str, tap: dict[str, Value]) -> tuple[Value, Value]:
+        """The inputs of the box for which a tap has an output, or some folded tap."""
+        b, fields, (first, end) = self.b, self.fields, self.box[axis]
+        if self.kernel.folded and axis == "w":
+            reach = {which: fields[f"folded_{which}"] for which in REACH}
+        else:
             reach = row(b, fields.pointer(f"reach_{axis}"), tap[axis], REACH)
-            first, end = self.box[axis]
-            span[axis] = (b.maximum(first, reach["first"]), b.minimum(end, reach["end"]))
+        return b.maximum(first, reach["first"]), b.minimum(end, reach["end"])
+
+    def _reached(self, tap: dict[str, Value], g: View) -> tuple[Value, dict[str, Value]]:
+        """What a tap reaches from the box's first position, and the steps from position to position."""
+        b, fields = self.b, self.fields
+        offset, steps = b.i64(0), {"n": g.n}
+        for axis in _AXES:
             modulus, near = fields[f"modulus_{axis}"], fields[f"gs_{axis}"]
             place = b.sub(tap[axis], self.block.taps[axis][0])
             place = b.mul(fields[f"dilation_{axis}"], place)
             phase, place = b.srem(place, modulus), b.sdiv(place, modulus)
             offset = b.add(offset, b.dot((phase, fields[f"phase_{axis}"]), (place, near)))
             steps[axis] = b.mul(b.sdiv(fields[f"stride_{axis}"], modulus), near)
-        count = Slot(b, I64, b.i64(0))
-        length = b.sub(span["w"][1], span["w"][0])
-        with b.if_then(b.icmp_signed(">", length, b.i64(0))):
-            loops = (b.loop(*span[axis]) for axis in ("n", "d", "h"))
-            with next(loops) as n, next(loops) as d, next(loops) as h:
-                index = {"n": n, "d": d, "h": h, "w": span["w"][0]}
-                from_first = {a: b.sub(i, self.box[a][0]) for a, i in index.items()}
-                here = x.at(b, **from_first)
-                there = b.dot(*((i, steps[a]) for a, i in from_first.items()))
-                there = b.at(g.base, b.add(offset, there))
-                lane, line = (there, here) if self.kernel.swapped else (here, there)
-                self._enter(count.get(), lane, line, length)
-                count.add(b.i64(1))
-        return count.get()
+        return offset, steps
+
+    def listed(self) -> Value:
+        """Where the list is."""
+        return self.b.at(self.scratch, self.fields["workspace_runs"])
+
+    def _entry(self, index: Value, columns: int) -> Value:
+        return self.b.at(self.listed(), self.b.mul(index, self.b.i64(8 * columns)))
 
     def _enter(self, index: Value, *values: Value) -> None:
-        b = self.b
-        place = b.at(self.scratch, self.fields["workspace_runs"])
-        place = b.at(place, b.mul(index, b.i64(8 * len(RUN))))
+        place = self._entry(index, len(values))
         for column, value in enumerate(values):
-            b.store(value, b.at(place, b.i64(8 * column)), align=8)
+            self.b.store(value, self.b.at(place, self.b.i64(8 * column)), align=8)
+
+    def _enter_each(self, index: Value, lane: Value, line: Value, length: Value) -> None:
+        """Enter every position of a row."""
+        b = self.b
+        entry = Slot(b, PTR, self._entry(index, len(POSITION)))
+        end = b.at(entry.get(), b.mul(length, b.i64(8 * len(POSITION))))
+        first = [b.ptrtoint(place, I64) for place in (lane, line)]
+        steps = _pair(b, *_column_steps(b, self.kernel, self.fields))
+        both = Slot(b, steps.type, _pair(b, *first))
+        with b.repeat(lambda: b.icmp_unsigned("<", entry.get(), end)):
+            b.store(both.get(), entry.get(), align=8)
+            both.add(steps)
+            entry.set(b.at(entry.get(), b.i64(8 * len(POSITION))))
+
+
+def _pair(b: Builder, one: Value, other: Value) -> Value:
+    """A vector of two integers."""
+    empty = ir.Constant(ir.VectorType(I64, 2), ir.Undefined)
+    first = b.insert_element(empty, one, ir.Constant(I32, 0))
+    return b.insert_element(first, other, ir.Constant(I32, 1))
+
+
+def _column_steps(b: Builder, kernel: FilterGradient, fields: Fields) -> tuple[Value, Value]:
+    """From one position of a row to the next, in the slabs of lanes and of rows."""
+    x = fields["xs_w"]
+    g = b.mul(b.sdiv(fields["stride_w"], fields["modulus_w"]), fields["gs_w"])
+    return (g, x) if kernel.swapped else (x, g)
 
 
 # --- panels -------------------------------------------------------------------------------------
-@contextmanager
-def _each_panel(
-    b: Builder, kernel: FilterGradient, fields: Fields, block: _Block
-) -> Iterator[tuple[Value, Value, Value]]:
-    """Loop over the panels of a block: yields the first lane, how many are left, and its offset."""
-    lane_bytes = b.mul(fields["panel_rows"], b.i64(kernel.wide.bytes))
-    with b.loop(b.i64(0), block.lanes[1], kernel.panel) as first:
-        yield first, b.sub(block.lanes[1], first), b.mul(first, lane_bytes)
+@dataclass
+class _Panels:
+    """The sums of a block, panel by panel."""
 
+    b: Builder
+    kernel: FilterGradient
+    target: Target
+    fields: Fields
+    block: _Block
 
-def _panels(
-    b: Builder,
-    kernel: FilterGradient,
-    target: Target,
-    fields: Fields,
-    block: _Block,
-    scratch: Value,
-    count: Value,
-    sums: Value,
-) -> None:
-    """Add the products of the listed positions to the `sums` of a tap."""
-    runs = b.at(scratch, fields["workspace_runs"])
-    lane_side, row_side = ("g", "x") if kernel.swapped else ("x", "g")
-    steps = {"x": fields["xs_w"], "g": b.sdiv(fields["stride_w"], fields["modulus_w"])}
-    steps["g"] = b.mul(steps["g"], fields["gs_w"])
-    with _each_panel(b, kernel, fields, block) as (first, left, offset):
+    def add(self, slabs: _Slabs, tap: dict[str, Value], sums: Value) -> None:
+        """Add the products of a tap, or of all folded taps, to their sums."""
+        b, kernel, fields = self.b, self.kernel, self.fields
+        rows = self.block.rows[1]
+        if kernel.folded:
+            rows = b.mul(rows, fields["tap_step_w"])
+        count = slabs.list_positions(tap)
+        lane_step = fields["gs_c" if kernel.swapped else "xs_c"]
+        table = fields.pointer("row_offsets")
+        with b.if_then(b.icmp_signed(">", count, b.i64(0))), self._each() as (first, left, place):
 
-        def call(vectors: int) -> None:
-            arguments = [runs, count, b.mul(first, fields[f"{lane_side}s_c"]), b.at(sums, offset)]
-            arguments += [block.rows[1], steps[lane_side], steps[row_side]]
-            arguments += [fields[f"{lane_side}s_c"], fields[f"{row_side}s_c"]]
-            b.call(emit_panel(b.module, target, kernel, vectors), arguments)
+            def call(vectors: int) -> None:
+                panel = emit_panel(b.module, self.target, kernel, vectors)
+                lanes, there = b.mul(first, lane_step), b.at(sums, place)
+                b.call(panel, [slabs.listed(), count, lanes, there, rows, lane_step, table])
 
-        lanes = kernel.tail * kernel.panel // kernel.vectors
-        with b.if_else(b.icmp_signed("<=", left, b.i64(lanes))) as (narrow, whole):
-            with narrow:
-                call(kernel.tail or kernel.vectors)
-            with whole:
-                call(kernel.vectors)
+            with b.if_else(b.icmp_signed("<=", left, self._narrow())) as (narrow, whole):
+                with narrow:
+                    call(kernel.tail or kernel.vectors)
+                with whole:
+                    call(kernel.vectors)
 
+    @contextmanager
+    def _each(self) -> Iterator[tuple[Value, Value, Value]]:
+        """Loop over the panels: yields the first lane, how many are left, and the sums' offset."""
+        b, (_, lanes) = self.b, self.block.lanes
+        lane_bytes = b.mul(self.fields["panel_rows"], b.i64(self.kernel.wide.bytes))
+        with b.loop(b.i64(0), lanes, self.kernel.panel) as first:
+            yield first, b.sub(lanes, first), b.mul(first, lane_bytes)
 
-def _unpack(
-    b: Builder,
-    kernel: FilterGradient,
-    target: Target,
-    fields: Fields,
-    block: _Block,
-    tap: dict[str, Value],
-    sums: Value,
-) -> None:
-    """Round the sums of a tap and store them in the caller's array."""
-    size = kernel.wide.bytes
-    copy = emit_copy(b.module, target, kernel.wide, kernel.result)
-    pairs = [(tap[axis], fields[f"y_{axis}"]) for axis in _AXES]
-    pairs += [(block.group, fields["y_group"])]
-    pairs += [(block.rows[0], fields["y_row"]), (block.lanes[0], fields["y_lane"])]
-    place = b.at(fields.pointer("y"), b.dot(*pairs))
-    with _each_panel(b, kernel, fields, block) as (first, left, offset):
-        width = b.i64(kernel.panel)
-        if kernel.tail:
-            lanes = b.i64(kernel.tail * kernel.panel // kernel.vectors)
-            width = b.select(b.icmp_signed("<=", left, lanes), lanes, width)
-        b.call(
-            copy,
-            [
-                b.at(sums, offset),
-                b.mul(width, b.i64(size)),
-                b.i64(size),
-                b.at(place, b.mul(first, fields["y_lane"])),
-                fields["y_row"],
-                fields["y_lane"],
-                block.rows[1],
-                b.minimum(left, width),
-            ],
-        )
+    def _narrow(self) -> Value:
+        """Lanes of the last panel, if it is narrower than the others."""
+        return self.b.i64(self.kernel.tail * self.kernel.panel // self.kernel.vectors)
+
+    def unpack(self, tap: dict[str, Value], sums: Value) -> None:
+        """Round the sums of a tap, or of all folded taps, and store them in the caller's array."""
+        if not self.kernel.folded:
+            self._unpack(tap, self.b.i64(0), sums)
+            return
+        b, (low, high) = self.b, self.block.taps["w"]
+        with b.loop(low, high) as w:
+            self._unpack({**tap, "w": w}, b.mul(b.sub(w, low), self.block.rows[1]), sums)
+
+    def _unpack(self, tap: dict[str, Value], first_row: Value, sums: Value) -> None:
+        b, kernel, fields, block = self.b, self.kernel, self.fields, self.block
+        size = b.i64(kernel.wide.bytes)
+        copy = emit_copy(b.module, self.target, kernel.wide, kernel.result)
+        pairs = [(tap[axis], fields[f"y_{axis}"]) for axis in _AXES]
+        pairs += [(block.group, fields["y_group"])]
+        pairs += [(block.rows[0], fields["y_row"]), (block.lanes[0], fields["y_lane"])]
+        place = b.at(fields.pointer("y"), b.dot(*pairs))
+        with self._each() as (first, left, offset):
+            width = b.i64(kernel.panel)
+            if kernel.tail:
+                narrow = self._narrow()
+                width = b.select(b.icmp_signed("<=", left, narrow), narrow, width)
+            line = b.mul(width, size)
+            source = b.at(sums, b.add(offset, b.mul(first_row, line)))
+            there = b.at(place, b.mul(first, fields["y_lane"]))
+            steps = [fields["y_row"], fields["y_lane"]]
+            count = [block.rows[1], b.minimum(left, width)]
+            b.call(copy, [source, line, size, there, *steps, *count])

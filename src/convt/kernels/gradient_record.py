@@ -6,7 +6,7 @@ channels that vectors hold, "rows" those of the other side.
 
 from __future__ import annotations
 
-__all__ = ["FIELDS", "REACH", "RUN", "slot"]
+__all__ = ["FIELDS", "POSITION", "REACH", "RUN", "slot"]
 
 _AXES = ("d", "h", "w")
 _STRIDES = ("n", "d", "h", "w", "c")
@@ -31,6 +31,9 @@ FIELDS: tuple[str, ...] = (
     *(f"dilation_{axis}" for axis in _AXES),
     *(f"pad_{axis}" for axis in _AXES),
     *(f"reach_{axis}" for axis in _AXES),  # address of a table: the inputs of every tap
+    "folded_first",  # the inputs for which some tap of the width has an output
+    "folded_end",
+    "row_offsets",  # address of a table: where rows are in the slab, where lanes are positions
     *(f"modulus_{axis}" for axis in _AXES),  # outputs of equal remainder are beside each other
     "row_channels",  # in one group
     "lane_channels",
@@ -48,9 +51,11 @@ FIELDS: tuple[str, ...] = (
     *(f"phase_{axis}" for axis in _AXES),  # from one remainder to the next
     "workspace_x",
     "workspace_g",
+    "workspace_line",
+    "line_bytes",  # of one channel
     "workspace_runs",
     "workspace_sums",
-    "tap_bytes",  # the sums of a tap
+    "tap_bytes",  # the sums of a tap, or of all folded taps
     "block_bytes",  # the sums of a task
     "panel_rows",  # rows of sums, filled up to whole tiles
     "partial",  # the address of the parts' sums, if there is more than one part
@@ -58,7 +63,8 @@ FIELDS: tuple[str, ...] = (
 _SLOTS = {name: position for position, name in enumerate(FIELDS)}
 
 REACH = ("first", "end")  # inputs for which a tap has an output
-RUN = ("lane", "row", "count")  # positions of a row: where they start in both slabs, and how many
+POSITION = ("lane", "row")  # where a position is in both slabs
+RUN = ("lane", "row", "count")  # positions that follow each other in both slabs, and how many
 
 
 def slot(name: str) -> int:

@@ -274,6 +274,7 @@ class FilterGradient:
     tail: int  # such vectors in the last panel; 0: it is like the others
     along: str  # what lanes are: "channels", "groups" (of one channel in and one out), "positions"
     swapped: bool  # lanes are output channels
+    folded: bool  # rows are the output channels of every tap of the width
     source: Element  # element type of the caller's input
     gradient: Element  # element type of the caller's gradient in the output
     result: Element  # element type of the gradient in the filters
@@ -288,15 +289,16 @@ class FilterGradient:
     @property
     def heights(self) -> tuple[int, ...]:
         """Rows of tiles, largest first: what is left after whole tiles uses the others."""
-        if self.along == "positions":  # no row to spare beyond the last
+        if self.along == "positions" or self.folded:  # no row to spare beyond the last
             return tuple(range(self.rows, 0, -1))
         most = self.rows
-        return tuple(sorted({most, -(-most // 2), min(most, 2), 1}, reverse=True))
+        rests = {most, most - 2, -(-most // 2), min(most, 2), 1}
+        return tuple(sorted((rows for rows in rests if rows > 0), reverse=True))
 
     @property
     def name(self) -> str:
         tail = f"t{self.tail}" if self.tail else ""
-        sides = "out" if self.swapped else "in"
+        sides = "out" if self.swapped else "folded" if self.folded else "in"
         tile = f"{self.rows}x{self.vectors}{tail}_l{self.lanes}_{self.along}_{sides}"
         moved = f"from_{self.source.name}_{self.gradient.name}_to_{self.result.name}"
         return f"{self.wide.name}_gradient_{tile}_{moved}"
