@@ -31,6 +31,7 @@ _LOAD = 0.35  # of a multiply-add: the cost of a load, most of which go on besid
 _TRANSPOSED = 1.1  # times the cost where the result is transposed
 _FEW = 3  # output channels whose taps of the width may act as channels
 _FOLDED = 32  # such taps, at most
+_SPREAD = 128  # outputs that they reach from one position, at most
 _TILE = 6  # multiply-adds' time for every tile of a box of positions
 
 
@@ -288,7 +289,7 @@ def _tile(
         vectors = min(-(-spec.groups // lanes), 4)
         return make(1, vectors, spec.groups, "groups", "")
     taps = spec.kernel[2]
-    fold = finite and 1 < taps <= _FOLDED
+    fold = finite and 1 < taps <= _FOLDED and spec.dilations[2] * taps <= _SPREAD
     if max(into, out) <= lanes // 2:
         rows = min(out * (taps if fold else 1), max(12 // into, 1), 6)
         return make(rows, into, into, "positions", "folded" if fold else "")

@@ -144,6 +144,8 @@ LARGE = [
     make_spec(64, 1, (300, 300, 300), (5, 5, 5), (1, 1, 1)),
     make_spec(1, 1, (512, 512, 512), (4, 4, 4), (2, 2, 2)),
     make_spec(8, 8, (60, 60, 60), (3, 3, 3), (1, 1, 1), dilations=50),
+    make_spec(2, 1, (1, 1, 5), (1, 1, 3), (1, 1, 1), dilations=1 << 40),
+    make_spec(1, 9, (2, 2, 2), (3, 3, 3), (1 << 15, 1, 1), dilations=1 << 20),
     make_spec(4, 4, (1, 1, 90000), (1, 1, 3000), (1, 1, 7)),
     make_spec(16, 16, (30, 30, 30), (1, 1, 1), (9, 9, 9), dtype=np.float64),
     make_spec(256, 256, (64, 64, 64), (3, 3, 3), (1, 1, 1), groups=256),
@@ -155,6 +157,13 @@ def test_memory_is_bounded(spec: Spec) -> None:
     plan = make_gradient_plan(spec, HOST)
     assert sum(plan.workspace) <= 16 << 20
     assert plan.partial_bytes <= 16 << 20
+
+
+@pytest.mark.parametrize("dilation", [1 << 10, 1 << 40])
+@pytest.mark.parametrize(("into", "out"), [(2, 1), (9, 1), (9, 9)])
+def test_far_taps(into: int, out: int, dilation: int) -> None:
+    spec = make_spec(into, out, (1, 2, 5), (1, 3, 3), (1, 1, 1), dilations=dilation)
+    check(make_gradient_plan(spec, HOST))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
