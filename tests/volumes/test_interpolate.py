@@ -69,3 +69,18 @@ def test_each_does_everything_once_and_passes_errors_on() -> None:
     with pytest.raises(OSError, match="0"):
         each(fail, 1, 1)
     each(fail, 0, 2)
+
+
+@pytest.mark.parametrize("kernel", sorted(LINES))
+def test_without_compiled_code_the_definition_answers(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = np.random.default_rng(0).random((3, 4, 5, 2), np.float32)
+    interpolation, outputs = Interpolation(kernel, (2, 1, 3)), [(1, 5), (0, 4), (2, 15)]
+    expected = interpolation(volume, outputs, (3, 4, 5))
+    for module in ("convt.volumes.interpolate", "convt.api"):
+        monkeypatch.setattr(f"{module}.compiled", lambda: False)
+    out = np.zeros_like(expected)
+    interpolation(volume, outputs, (3, 4, 5), out=out)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(interpolation(volume, outputs, (3, 4, 5)), out)
