@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convt.geometry import Axis, axes
-from convt.spec import make_spec
+from convt.spec import adjoint, make_spec
 from problems import examples
 
 # Any numbers at all: what an axis does follows from the equation, also for sizes that no padding
@@ -23,16 +23,22 @@ any_axis = st.builds(
     stride=st.integers(1, 6),
     dilation=st.integers(1, 4),
     pad_before=st.integers(0, 12),
+    forward=st.booleans(),
 )
 
 
 def pairs(axis: Axis) -> list[set[tuple[int, int]]]:
-    """For every output the pairs of tap and input that it sums: out = stride * in + ... ."""
+    """For every output the pairs of tap and input that it sums: out = stride * in + ... .
+
+    Of a convolution the same with inputs and outputs in each other's place.
+    """
     found: list[set[tuple[int, int]]] = [set() for _ in range(axis.output)]
-    for i in range(axis.input):
+    sizes = (axis.output, axis.input) if axis.forward else (axis.input, axis.output)
+    for place in range(sizes[0]):
         for tap in range(axis.kernel):
-            out = axis.stride * i + axis.dilation * tap - axis.pad_before
-            if 0 <= out < axis.output:
+            reached = axis.stride * place + axis.dilation * tap - axis.pad_before
+            if 0 <= reached < sizes[1]:
+                out, i = (place, reached) if axis.forward else (reached, place)
                 found[out].add((tap, i))
     return found
 
@@ -43,9 +49,10 @@ def listed(axis: Axis, start: int, stop: int) -> dict[int, set[tuple[int, int]]]
     for segment in axis.segments(start, stop):
         assert segment.count > 0
         for j in range(segment.count):
-            out = segment.out_first + axis.stride * j
+            out = segment.out_first + axis.pitch * j
+            first = segment.in_first + axis.step * j
             assert out not in found
-            found[out] = {(tap.index, segment.in_first + j - tap.shift) for tap in segment.taps}
+            found[out] = {(tap.index, first - tap.shift) for tap in segment.taps}
             assert len(found[out]) == len(segment.taps)
     return found
 
@@ -71,7 +78,14 @@ def test_the_range_of_inputs_is_what_the_outputs_read(axis: Axis, start: int, st
     reads = {i for found in pairs(axis)[start:stop] for _, i in found}
     first, end = axis.input_range(start, stop)
     assert 0 <= first <= end <= axis.input
-    if reads:
+    if axis.forward:  # which may count fewer than a stride's inputs too many
+        slack = axis.stride - 1
+        if reads:
+            assert min(reads) - slack <= first <= min(reads)
+            assert max(reads) + 1 <= end <= max(reads) + 1 + slack
+        else:
+            assert end - first <= slack
+    elif reads:
         assert (first, end) == (min(reads), max(reads) + 1)
     else:
         assert first == end
@@ -89,12 +103,38 @@ def test_phases_share_out_the_taps(axis: Axis) -> None:
     phases = axis.phases
     residues = [phase.residue for phase in phases]
     assert residues == sorted(set(residues))
-    outputs = {(out + axis.pad_before) % axis.stride for out in range(axis.output)}
+    outputs = {(out + axis.lead) % axis.pitch for out in range(axis.output)}
     assert set(residues) == outputs
     for phase in phases:
         assert [tap.shift for tap in phase.taps] == sorted(tap.shift for tap in phase.taps)
         for tap in phase.taps:
-            assert axis.dilation * tap.index == axis.stride * tap.shift + phase.residue
+            reach = axis.dilation * tap.index
+            if axis.forward:
+                assert reach == axis.pad_before - tap.shift
+            else:
+                assert reach == axis.stride * tap.shift + phase.residue
+    assert sum(map(axis.outputs, phases)) == axis.output
+
+
+@examples(100)
+@given(any_axis)
+def test_correlations_list_every_output_with_what_it_sums(axis: Axis) -> None:
+    """Steps of 1 on both sides: through the outputs of a phase, or through a part of the input."""
+    found: list[set[tuple[int, int]]] = [set() for _ in range(axis.output)]
+    for phase in axis.correlations:
+        shifts = [tap.shift for tap in phase.taps]
+        assert shifts == sorted(set(shifts))
+        for m in range(axis.output + axis.pad_before + 1):
+            out = m if axis.forward else axis.stride * m + phase.residue - axis.pad_before
+            if not 0 <= out < axis.output:
+                continue
+            for tap in phase.taps:
+                place = m - tap.shift
+                i = axis.stride * place + phase.residue if axis.forward else place
+                if 0 <= i < axis.input:
+                    assert (tap.index, i) not in found[out]
+                    found[out].add((tap.index, i))
+    assert found == pairs(axis)
 
 
 @examples(100)
@@ -122,6 +162,22 @@ def test_a_worked_example() -> None:
     assert axis.input_range(4, 6) == (1, 3)
 
 
+def test_a_worked_example_of_a_convolution() -> None:
+    """8 voxels, kernel 3, stride 2, SAME to 4: tap 2 of the last output reads beyond the end."""
+    axis = Axis(input=8, output=4, kernel=3, stride=2, dilation=1, pad_before=0, forward=True)
+    (phase,) = axis.phases
+    assert [(tap.index, tap.shift) for tap in phase.taps] == [(2, -2), (1, -1), (0, 0)]
+    assert [(s.out_first, s.count, len(s.taps)) for s in axis.segments(0, 4)] == [
+        (0, 3, 3),
+        (3, 1, 2),
+    ]
+    assert axis.hits == 11
+    assert axis.input_range(1, 3) == (2, 7)
+    even, odd = axis.correlations
+    assert [(tap.index, tap.shift) for tap in even.taps] == [(2, -1), (0, 0)]
+    assert [(tap.index, tap.shift) for tap in odd.taps] == [(1, 0)]
+
+
 def test_the_axes_of_a_problem() -> None:
     spec = make_spec(
         input_shape=(1, 8, 4, 5, 6),
@@ -139,6 +195,11 @@ def test_the_axes_of_a_problem() -> None:
         Axis(input=5, output=15, kernel=2, stride=3, dilation=4, pad_before=1),
         Axis(input=6, output=6, kernel=1, stride=1, dilation=2, pad_before=0),
     )
+    assert axes(adjoint(spec)) == (
+        Axis(7, 4, kernel=3, stride=2, dilation=1, pad_before=1, forward=True),
+        Axis(15, 5, kernel=2, stride=3, dilation=4, pad_before=1, forward=True),
+        Axis(6, 6, kernel=1, stride=1, dilation=2, pad_before=0, forward=True),
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,12 +208,15 @@ def test_the_axes_of_a_problem() -> None:
         Axis(input=10**12, output=2 * 10**12, kernel=3, stride=2, dilation=1, pad_before=0),
         Axis(input=1, output=1, kernel=2, stride=10**18, dilation=1, pad_before=0),
         Axis(input=2, output=2, kernel=2, stride=1, dilation=10**18, pad_before=5 * 10**17),
+        Axis(2 * 10**12, 10**12, kernel=3, stride=2, dilation=1, pad_before=0, forward=True),
+        Axis(10**18, 2, kernel=2, stride=10**18, dilation=1, pad_before=0, forward=True),
+        Axis(2, 2, kernel=2, stride=1, dilation=10**18, pad_before=5 * 10**17, forward=True),
         pytest.param(
             Axis(input=1, output=10**5, kernel=10**5, stride=1, dilation=1, pad_before=0),
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["volume", "stride", "dilation", "kernel"],
+    ids=lambda axis: f"in {axis.input}, stride {axis.stride}, dilation {axis.dilation}",
 )
 def test_numbers_of_any_size_take_no_time(axis: Axis) -> None:
     """What counts is the number of taps: a loop over voxels here would never end."""

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convt.spec import Spec, make_spec, size_range
+from convt.spec import (
+    Spec,
+    adjoint,
+    make_convolution_spec,
+    make_gradient_spec,
+    make_spec,
+    size_range,
+)
 from oracles import DTYPES, forward_pads, forward_size
 
 INT64_MAX = 2**63 - 1
@@ -402,3 +409,262 @@ def test_the_largest_strides() -> None:
     assert problem.strides == (INT64_MAX,) * 3
     with pytest.raises(ValueError, match="output of shape"):
         spec(strides=INT64_MAX, output_shape=None, **widest)
+
+
+# --- convolutions ----------------------------------------------------------------------------
+
+
+def convolved(**changes: Any) -> Spec:
+    """Make the convolution of an 8x8x8 volume, 16 -> 8 channels, kernel 3, stride 2, with changes."""
+    arguments: dict[str, Any] = {
+        "input_shape": (2, 8, 8, 8, 16),
+        "input_dtype": np.dtype(np.float32),
+        "filters_shape": (3, 3, 3, 16, 8),
+        "filters_dtype": np.dtype(np.float32),
+        "strides": 2,
+        "padding": "SAME",
+        "data_format": "NDHWC",
+        "dilations": None,
+    }
+    return make_convolution_spec(**(arguments | changes))
+
+
+def test_a_convolution_is_the_adjoint() -> None:
+    assert convolved() == adjoint(spec())
+    assert convolved(bias_shape=(8,), bias_dtype="float32") == Spec(
+        batch=2,
+        in_channels=16,
+        out_channels=8,
+        groups=1,
+        input_size=(8, 8, 8),
+        kernel=(3, 3, 3),
+        output_size=(4, 4, 4),
+        strides=(2, 2, 2),
+        dilations=(1, 1, 1),
+        pad_before=(0, 0, 0),
+        padding="SAME",
+        data_format="NDHWC",
+        dtype=np.dtype(np.float32),
+        bias=True,
+        forward=True,
+    )
+
+
+@given(
+    size=st.integers(0, 30),
+    kernel=st.integers(1, 7),
+    stride=st.integers(1, 5),
+    dilation=st.integers(1, 3),
+    padding=st.sampled_from(["SAME", "VALID"]) | st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    axis=st.integers(0, 2),
+    data_format=st.sampled_from(["NDHWC", "NCDHW"]),
+)
+def test_sizes_of_convolutions(
+    size: int, kernel: int, stride: int, dilation: int, padding: Any, axis: int, data_format: str
+) -> None:
+    def along(value: Any, other: Any) -> list[Any]:
+        return [value if a == axis else other for a in range(3)]
+
+    last = data_format == "NDHWC"
+    sizes = along(size, 1)
+    arguments: dict[str, Any] = {
+        "input_shape": (1, *sizes, 16) if last else (1, 16, *sizes),
+        "filters_shape": (*along(kernel, 1), 16, 8),
+        "strides": along(stride, 1),
+        "dilations": along(dilation, 1),
+        "padding": padding if isinstance(padding, str) else along(padding, (0, 0)),
+        "data_format": data_format,
+    }
+    pads = (0, 0) if isinstance(padding, str) else padding
+    reach = (kernel - 1) * dilation + 1
+    if padding != "SAME" and size + sum(pads) < reach - stride:
+        with pytest.raises(ValueError, match=f"need at least {reach - sum(pads)}$"):
+            convolved(**arguments)
+        return
+    made = convolved(**arguments)
+    assert made.output_size[axis] == forward_size(size, kernel, stride, dilation, padding)
+    before, _ = forward_pads(size, kernel, stride, dilation, padding)
+    assert made.pad_before[axis] == before
+    # What it maps to may be mapped back.
+    back = make_spec(
+        input_shape=made.output_shape,
+        input_dtype=made.dtype,
+        filters_dtype=made.dtype,
+        output_shape=made.input_shape,
+        **{k: v for k, v in arguments.items() if k != "input_shape"},
+    )
+    assert adjoint(back) == made
+
+
+CONVOLUTION = "filters are [depth, height, width, in_channels / groups, out_channels]"
+
+
+@pytest.mark.parametrize(
+    ("last", "groups", "message"),
+    [
+        ((15, 8), 1, f"15 must be the input's channels, 16; {CONVOLUTION}"),
+        ((8, 16), 1, f"8 must be the input's channels, 16; {CONVOLUTION}; {SWAPPED}"),
+        ((16, 8), 2, f"16 must be the input's channels, 16 / 2 groups = 8; {CONVOLUTION}"),
+    ],
+)
+def test_channels_of_convolutions_refused(last: tuple[int, int], groups: int, message: str) -> None:
+    with refuses(f"filters.shape[3] = {message}"):
+        convolved(filters_shape=(3, 3, 3, *last), groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": 3}, "groups = 3 must divide the input's channels, 16"),
+        (
+            {"groups": 8, "filters_shape": (3, 3, 3, 2, 12)},
+            "groups = 8 must divide the filters' output channels, 12",
+        ),
+        (
+            {"filters_shape": (3, 0, 3, 16, 8)},
+            "filters.shape[1] = 0 (height): a kernel needs at least 1 tap per axis",
+        ),
+        (
+            {"bias_shape": (16,), "bias_dtype": "float32"},
+            "bias.shape = (16,) must be (8,), one value per output channel",
+        ),
+        (
+            {"padding": "VALID", "dilations": (1, 5, 1)},
+            "input.shape[2] = 8 (height) is less than the kernel spans: 3 taps with dilation 5 and "
+            "padding VALID need at least 11",
+        ),
+        (
+            {
+                "padding": [(0, 0), (0, 0), (1, 2)],
+                "dilations": (1, 1, 9),
+                "data_format": "NCDHW",
+                "input_shape": (2, 16, 8, 8, 8),
+            },
+            "input.shape[4] = 8 (width) is less than the kernel spans: 3 taps with dilation 9 and "
+            "padding (1, 2) need at least 16",
+        ),
+        (
+            {"dilations": 2**62},
+            f"input depth 8 with kernel 3, dilation {2**62}, padding SAME spans more voxels than a "
+            "signed 64-bit integer counts",
+        ),
+        (
+            {"padding": [(0, 0), (2**62, 2**62), (0, 0)]},
+            f"input height 8 with kernel 3, dilation 1, padding {(2**62, 2**62)} spans more voxels "
+            "than a signed 64-bit integer counts",
+        ),
+        (
+            {"input_shape": (HUGE, 8, 8, 8, 16)},
+            f"input of shape ({HUGE}, 8, 8, 8, 16) and dtype float32 takes more bytes than a signed "
+            "64-bit integer counts",
+        ),
+        (
+            {"filters_shape": (3, 3, 3, 16, HUGE)},
+            f"filters of shape (3, 3, 3, {HUGE}, 16) and dtype float32 takes more bytes than a signed "
+            "64-bit integer counts",
+        ),
+        (
+            {"padding": [(2**21, 0)] * 3, "strides": 1},
+            f"output of shape (2, {(2**21 + 6)}, {(2**21 + 6)}, {(2**21 + 6)}, 8) and dtype float32 "
+            "takes more bytes than a signed 64-bit integer counts",
+        ),
+    ],
+    ids=str,
+)
+def test_convolutions_refused(changes: dict[str, Any], message: str) -> None:
+    with refuses(message):
+        convolved(**changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (ValueError, {"input_shape": (8, 8, 8, 16)}, "input must have 5 dimensions [batch, depth"),
+        (
+            ValueError,
+            {"filters_shape": ()},
+            "filters must have 5 dimensions [depth, height, width, in_channels / groups, out",
+        ),
+        (TypeError, {"input_dtype": "int16"}, "input dtype int16 must be float16"),
+        (TypeError, {"filters_dtype": "float64"}, "filters dtype float64 must be the input's"),
+        (ValueError, {"strides": 0}, "strides = 0 must be at least 1"),
+        (ValueError, {"dilations": 0}, "dilations = 0 must be at least 1"),
+        (ValueError, {"padding": "same"}, 'padding must be "SAME", "VALID" or three pairs'),
+        (ValueError, {"padding": [(0, -1)] * 3}, "padding[0][1] = -1 must be at least 0"),
+        (ValueError, {"data_format": "ndhwc"}, 'data_format must be "NDHWC", "NCDHW" or None'),
+        (ValueError, {"groups": 0}, "groups = 0 must be at least 1"),
+        (TypeError, {"bias_shape": (8,), "bias_dtype": "f2"}, "bias dtype float16 must be the in"),
+    ],
+)
+def test_each_argument_of_a_convolution_is_checked(
+    kind: type[Exception], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(kind, match=f"^{re.escape(message)}"):
+        convolved(**changes)
+
+
+# --- gradients in the filters ----------------------------------------------------------------
+
+
+def differentiated(**changes: Any) -> Spec:
+    """The problem of `spec`, for the gradient in its filters."""
+    arguments: dict[str, Any] = {
+        "input_shape": (2, 4, 4, 4, 8),
+        "input_dtype": np.dtype(np.float32),
+        "gradient_shape": (2, 8, 8, 8, 16),
+        "gradient_dtype": np.dtype(np.float32),
+        "filters_shape": [3, 3, 3, 16, 8],
+        "strides": 2,
+        "padding": "SAME",
+        "data_format": "NDHWC",
+        "dilations": None,
+    }
+    return make_gradient_spec(**(arguments | changes))
+
+
+def test_a_gradient_has_the_problem_of_the_operation() -> None:
+    assert differentiated() == spec()
+    assert differentiated(gradient_shape=(2, 7, 8, 7, 16)).pad_before == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (TypeError, {"gradient_dtype": "f8"}, "output_gradient dtype float64 must be the input's"),
+        (ValueError, {"gradient_shape": (8, 8, 16)}, "output_gradient must have 5 dimensions [bat"),
+        (
+            ValueError,
+            {"gradient_shape": (3, 8, 8, 8, 16)},
+            "output_gradient.shape[0] = 3 (batch) must be the input's batch, 2",
+        ),
+        (
+            ValueError,
+            {"gradient_shape": (2, 8, 8, 8, 15)},
+            "output_gradient.shape[4] = 15 (channels) must be the filters' out_channels, 16",
+        ),
+        (
+            ValueError,
+            {"gradient_shape": (2, 8, 9, 8, 16)},
+            f"output_gradient.shape[2] = 9 (height) {FROM} height 4 {TWO} SAME: allowed 7 to 8",
+        ),
+        (
+            ValueError,
+            {"filters_shape": (3, 3, 3, 8, 16)},
+            f"filters.shape[4] = 16 must be the input's channels, 8; {FILTERS}; {SWAPPED}",
+        ),
+        (ValueError, {"filters_shape": (3, 3, 16, 8)}, "filters must have 5 dimensions [depth, h"),
+        (TypeError, {"filters_shape": 3}, "filters.shape must be 5 integers, got 3 (int)"),
+        (TypeError, {"filters_shape": (3, 3, 3, 16, 8.0)}, "filters.shape[4] must be an integer"),
+        (
+            ValueError,
+            {"filters_shape": (3, 3, 3, 16, -8)},
+            "filters.shape[4] = -8 must be at least",
+        ),
+        (ValueError, {"groups": 3}, "groups = 3 must divide the input's channels, 8"),
+    ],
+)
+def test_each_argument_of_a_gradient_is_checked(
+    kind: type[Exception], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(kind, match=f"^{re.escape(message)}"):
+        differentiated(**changes)
