@@ -148,6 +148,17 @@ def test_empty_arrays(empty: str, data_format: str) -> None:
 
 
 # --- how it is computed -------------------------------------------------------------------------
+@pytest.mark.parametrize("width", [0, 4, 8, 12])
+@pytest.mark.parametrize("channel", [0, 4, 8, 12])
+def test_a_lone_channel_s_stride_says_nothing(width: int, channel: int) -> None:
+    """Columns may be as far from each other as channels claim to be: a gradient of ones, say."""
+    memory = np.arange(16, dtype=np.float32)
+    x = np.lib.stride_tricks.as_strided(memory, (1, 1, 1, 4, 1), (0, 0, 0, width, channel))
+    w = np.array([1, 3], np.float32).reshape(1, 1, 2, 1, 1)
+    y = call(x, w, strides=1, padding="VALID")
+    assert_identical(y, call(x.copy(), w, strides=1, padding="VALID"))
+
+
 # Input size, channels, kernel, strides: enough work to be cut into tasks of every family.
 SHAPES: list[Any] = [
     ((13, 14, 18), 24, 40, (3, 3, 3), (2, 2, 2)),

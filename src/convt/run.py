@@ -62,6 +62,8 @@ def execute(plan: Plan, input: Array, packed: Block, bias: Array | None, output:
     m, *more = output.strides
     if plan.spec.data_format == "NCDHW":
         rest, more = [*rest[1:], rest[0]], [*more[1:], more[0]]
+    if plan.spec.in_channels == 1:  # its stride is any number, and kernels take it for an element's
+        rest[-1] = input.itemsize
     record = _Record.from_buffer_copy(call.template)
     places = (address(input), packed.address, lanes.address, address(output))
     _FOURTEEN.pack_into(record, 8 * _X, *places, n, *rest, m, *more)
