@@ -26,6 +26,7 @@ from convt.bench.upsampling import (
 
 SIZES = (64, 128, 256)
 ROUNDS = 7
+STREAMED = 256  # voxels along each side
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
         found = [
             measure_streaming(
                 kernel,
-                max(sizes),
+                STREAMED,
                 2,
                 Path(folder),
                 compressor=compressor,
