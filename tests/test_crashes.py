@@ -22,7 +22,7 @@ CHILD = """
 import json, resource, sys
 import numpy as np
 import convt
-from convt import conv3d_transpose, reference
+from convt import conv3d, conv3d_transpose, conv3d_transpose_filter_gradient, reference
 
 # What asks for more than this gets a MemoryError instead of pressing the whole machine.
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -38,6 +38,14 @@ def checked(x, w, *arguments, **keywords):
     "The call, which must agree with the definition; all sums are exact."
     y = conv3d_transpose(x, w, *arguments, **keywords)
     expected = reference.conv3d_transpose(x, w, *arguments, **keywords)
+    assert y.dtype == expected.dtype and np.array_equal(y, expected), "wrong"
+    return y
+
+def convolved(x, w, strides, padding="SAME", *arguments, **keywords):
+    "The same of the convolution."
+    y = conv3d(x, w, strides, padding, *arguments, **keywords)
+    size = y.shape[1:4]
+    expected = reference.input_gradient(x, w, size, strides, padding, *arguments, **keywords)
     assert y.dtype == expected.dtype and np.array_equal(y, expected), "wrong"
     return y
 
@@ -460,6 +468,106 @@ ROWS = [
         "conv3d_transpose(ones(1,2,2,2,1), ones(2,2,2,1,1), [1,2,2,2,-3], 1)",
         "ValueError",
         r"output_shape\[4\] = -3 must be at least -1",
+    ),
+    # --- the same of the convolution and of the gradient in the filters, as they were reported
+    Row(
+        "CVE-2021-29517, Conv3D",
+        "conv3d(ones(0,0,0,0,0), ones(0,0,0,0,0), [1,56,56,56,1], 'VALID', 'NDHWC', [1,1,1,23,1])",
+        "ValueError",
+        NO_TAPS.format(0, "depth"),
+    ),
+    Row(
+        "CVE-2021-29517, Conv3D, no channels",
+        "conv3d(ones(2,2,2,2,0), ones(1,1,2,0,2), [1,56,39,34,1], 'VALID')",
+        "zeros",
+        [2, 1, 1, 1, 2],
+    ),
+    Row(
+        "CVE-2021-29520, Conv3DBackpropFilter",
+        "conv3d_transpose_filter_gradient(ones(1,1,1,1,1), ones(1,1,1,1,2), [4,1,6,1,1], "
+        "[1,89,29,89,1], 'SAME')",
+        "ValueError",
+        r"output_gradient\.shape\[4\] = 2 \(channels\) must be the filters' out_channels, 1",
+    ),
+    Row(
+        "CVE-2021-29522, Conv3DBackpropFilter",
+        "conv3d_transpose_filter_gradient(ones(1,1,1,1,0), ones(1,1,1,1,1), [0,0,0,1,0], 1, 'SAME')",
+        "ValueError",
+        NO_TAPS.format(0, "depth"),
+    ),
+    Row(
+        "CVE-2021-29538, Conv3DBackpropFilter",
+        "conv3d_transpose_filter_gradient(ones(0,0,0,0,0), ones(0,0,0,0,0), [1,1,1,0,0], 1)",
+        "result",
+        [1, 1, 1, 0, 0],
+    ),
+    Row(
+        "CVE-2022-29196, Conv3DBackpropFilter",
+        "conv3d_transpose_filter_gradient(ones(2,2,2,2,1,dtype=np.float16), "
+        "ones(2,2,2,2,1,dtype=np.float16), 8, 1)",
+        "TypeError",
+        r"filters\.shape must be 5 integers, got 8 \(int\)",
+    ),
+    Row(
+        "CVE-2021-41209, Conv3D",
+        "conv3d(ones(1,2,2,2,3), ones(0), 1, 'SAME')",
+        "ValueError",
+        r"filters must have 5 dimensions .* got shape \(0,\)",
+    ),
+    Row(
+        "CVE-2022-35996, Conv3D",
+        "convolved(ones(0,4,4,4,3), ones(2,2,2,3,4), 2)",
+        "result",
+        [0, 2, 2, 2, 4],
+    ),
+    Row(
+        "CVE-2023-25661, Conv3D",
+        "convolved(ones(1,32,32,0,3), ones(3,3,3,3,2), 1)",
+        "result",
+        [1, 32, 32, 0, 2],
+    ),
+    Row(
+        "pytorch#142457, Conv3D",
+        "conv3d(ones(1,2,2,2,1), ones(2,2,2,1,1), 1, 'VALID', None, 1879048192)",
+        "ValueError",
+        r"input\.shape\[1\] = 2 \(depth\) is less than the kernel spans: .* at least 1879048193",
+    ),
+    Row(
+        "pytorch#142209, Conv3D",
+        "conv3d(ones(1,1,1,1,2), ones(1,1,1,1,2), 498444555, [(1610637938,1610637938)]*3, None, 4, "
+        "groups=2)",
+        "zeros",  # no window meets the voxel
+        [1, 7, 7, 7, 2],
+    ),
+    Row(
+        "padding beyond 64 bits, Conv3D",
+        "conv3d(ones(1,1,1,1,1), ones(1,1,1,1,1), [2**63-1,1,1], [(2**63-1,2**63-1),(0,0),(0,0)])",
+        "ValueError",
+        r"input depth 1 with kernel 1, .* spans more voxels than a signed 64-bit integer counts",
+    ),
+    Row(
+        "padding as far as 64 bits, Conv3D",
+        "conv3d(ones(1,1,1,4,17), ones(1,1,3,17,17), [1,1,2**61], [(0,0),(0,0),(2**62,2**61)])",
+        "result",
+        [1, 1, 1, 4, 17],
+    ),
+    Row(
+        "rten#1398, Conv3D",
+        "convolved(ones(1,2,2,2,1), ones(5,5,5,1,1), 1, [(40,40)]*3, None, 20)",
+        "result",
+        [1, 2, 2, 2, 1],
+    ),
+    Row(
+        "tensorflow#112774, Conv3D",
+        "conv3d(ones(1,1,1,1,1), thin(1300,1300,1300,1,1), 1, 'SAME')",
+        "MemoryError",
+        r"Unable to allocate",
+    ),
+    Row(
+        "an output beyond memory, Conv3D",
+        "conv3d(ones(1,1,1,1,1), ones(1,1,1,1,1), 1, [(2**13,2**13)]*3)",
+        "MemoryError",
+        r"Unable to allocate",
     ),
     # --- what these imply
     Row(
