@@ -60,7 +60,7 @@ def assembled(blocks: Blocks, x: Array, regions: list[Region]) -> Array:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
-@examples(25)
+@examples(15)
 def test_any_cut_gives_the_bits_of_the_whole(family: str, data: st.DataObject) -> None:
     problem = data.draw(problems_of(family))
     x, w, bias = problem.normal()
@@ -73,7 +73,7 @@ def test_any_cut_gives_the_bits_of_the_whole(family: str, data: st.DataObject) -
 
 @pytest.mark.slow
 @given(problem=problems(channels=20), data=st.data())
-@examples(25)
+@examples(15)
 def test_of_a_convolution_too(problem: Problem, data: st.DataObject) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal(problem.output_shape).astype(problem.dtype)

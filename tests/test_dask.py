@@ -68,7 +68,7 @@ def test_the_scheduler_of_processes() -> None:
 
 @pytest.mark.slow
 @given(problem=problems(channels=20), data=st.data())
-@examples(25)
+@examples(15)
 def test_any_chunks_give_the_bits_of_the_whole(problem: Problem, data: st.DataObject) -> None:
     x, w, bias = problem.normal()
     whole = conv3d_transpose(x, w, bias=bias, **problem.arguments)

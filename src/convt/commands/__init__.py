@@ -40,7 +40,8 @@ def start(
 
     Start with [bold]convt demo[/bold]. An error is one line, with exit code 2.
     """
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it logs what it then raises
+    for library in ("nibabel.global", "asyncio"):  # which log what is raised, too
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     if version:
         typer.echo(f"convt {convt.__version__}")
     elif context.invoked_subcommand is None:

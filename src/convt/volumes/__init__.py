@@ -14,7 +14,6 @@ from convt.volumes.kernels import cubic, lanczos3, nearest, trilinear
 from convt.volumes.phantom import shepp_logan
 from convt.volumes.preview import draw
 from convt.volumes.stores import create_sink, open_source
-from convt.volumes.stream import stream
 from convt.volumes.transform import apply
 from convt.volumes.upsampling import upsample
 
@@ -31,7 +30,6 @@ __all__ = [
     "open_source",
     "read",
     "shepp_logan",
-    "stream",
     "trilinear",
     "upsample",
     "write",

@@ -51,7 +51,7 @@ class Journal:
             if not lines or lines[0] != first:
                 raise VolumeError(f"{path}: {_difference(lines[:1], job)}")
             self.done = {int(line) for line in lines[1:]}
-            self._append("\n" if not Path(path).read_text("utf-8").endswith("\n") else "")
+            os.truncate(path, len("".join(f"{line}\n" for line in lines).encode()))
         else:
             Path(path).write_text(f"{first}\n", "utf-8")
 

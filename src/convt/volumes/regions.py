@@ -7,7 +7,7 @@ Every stored array is seen with five axes, batch, depth, height, width and chann
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from typing import Any, TypeAlias
 
@@ -18,12 +18,16 @@ __all__ = [
     "AXES",
     "Five",
     "Region",
+    "along",
+    "count",
     "five_axes",
     "five_sizes",
     "grid",
+    "inside",
     "sizes_of",
     "slices",
     "stored_axes",
+    "stored_sizes",
 ]
 
 AXES = "ndhwc"
@@ -95,6 +99,29 @@ def grid(shape: Sequence[int], block: Sequence[int]) -> Iterator[Region]:
         for size, step in zip(shape, block, strict=True)
     )
     yield from product(*ranges)
+
+
+def along(region: Region, chunks: Sequence[int]) -> Iterator[Region]:
+    """A region cut where chunks begin.
+
+    Examples
+    --------
+    >>> [piece[1] for piece in along(((0, 1), (3, 9), (0, 1), (0, 1), (0, 1)), (1, 4, 1, 1, 1))]
+    [(3, 4), (4, 8), (8, 9)]
+    """
+    ranges = []
+    for (start, stop), step in zip(region, chunks, strict=True):
+        edges = sorted({start, *range(-(-start // step) * step, stop, step), stop})
+        ranges.append(list(pairwise(edges)))
+    yield from product(*ranges)
+
+
+def inside(piece: Region, region: Region) -> Region:
+    """A part of a region, counted from where the region begins."""
+    n, d, h, w, c = (
+        (a - first, b - first) for (a, b), (first, _) in zip(piece, region, strict=True)
+    )
+    return n, d, h, w, c
 
 
 def count(shape: Sequence[int], block: Sequence[int]) -> int:

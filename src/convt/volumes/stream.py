@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
@@ -33,6 +33,9 @@ Progress = Callable[[int, int], None]  # bytes of the result that are done, and 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SPARE = 64 << 20  # bytes of the bound that are left to libraries and to the interpreter
 _LARGEST = 256 << 20  # bytes of a block, at most: larger ones gain nothing
+_SMALLEST = (
+    2 << 20
+)  # bytes of a block, where the memory has room: smaller ones cost more than they bring
 _BLOCKS = 8  # for each worker, where there is work for them: the last ones even out
 
 
@@ -162,17 +165,18 @@ def _run(
         if scheduler is None
         else _by_cluster(piece, left, scheduler)
     )
-    for number, finished in run:
-        with _reporting(sink.path, "can't be written"):
-            journal.add(number)
-        done += finished
-        if progress is not None:
-            progress(done, size)
+    with closing(run):  # no block is on its way when what is written is removed
+        for number, finished in run:
+            with _reporting(sink.path, "can't be written"):
+                journal.add(number)
+            done += finished
+            if progress is not None:
+                progress(done, size)
 
 
 def _by_threads(
     piece: _Piece, regions: list[tuple[int, Region]], workers: int
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Compute blocks by threads of this process; gives what is finished, as it is."""
     todo, crew = iter(regions), ThreadPoolExecutor(workers, "convt-stream")
     # One more than there are workers waits, so that none has to.
@@ -188,7 +192,7 @@ def _by_threads(
 
 def _by_cluster(
     piece: _Piece, regions: list[tuple[int, Region]], scheduler: str
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Compute blocks on the workers of a Dask cluster; gives what is finished, as it is."""
     try:
         import distributed as untyped
@@ -202,13 +206,24 @@ def _by_cluster(
             f"{scheduler}: no Dask scheduler answers there: {_line(error)}"
         ) from error
     with client:
-        sent = client.scatter(piece, broadcast=True, hash=False)
-        futures = {client.submit(_remote, sent, region, pure=False): n for n, region in regions}
+        sent, todo = client.scatter(piece, broadcast=True, hash=False), iter(regions)
+        done = distributed.as_completed(loop=client.loop)
+        running: dict[Any, int] = {}
+
+        def send(blocks: int) -> None:
+            for number, region in islice(todo, blocks):
+                future = client.submit(_remote, sent, region, pure=False)
+                running[future] = number
+                done.add(future)
+
         try:
-            for future in distributed.as_completed(futures):
-                yield futures[future], future.result()
+            send(2 * sum(client.nthreads().values()))  # none of them waits for the next block
+            for future in done:
+                send(1)
+                yield running.pop(future), future.result()
         finally:
-            client.cancel(list(futures))
+            for future in running:  # what a worker has begun it ends
+                future.exception()
 
 
 def _remote(piece: _Piece, region: Region) -> int:
@@ -255,7 +270,7 @@ def block_sizes(sink: Sink, compute: Compute, memory: int, workers: int) -> Five
             break
         axis = _cut(steps, block, sink.order)
         block[axis] = -(-steps[axis] // 2) * sink.grain[axis]
-        if taken() <= each and taken() < _SPARE // 16:
+        if taken() <= each and taken() < 2 * _SMALLEST:
             break
     if taken() > each:
         least = taken() * workers + memory - room
@@ -295,7 +310,8 @@ def _reporting(path: str, failure: str) -> Iterator[None]:
     except Exception as error:
         text = getattr(error, "strerror", None) or _line(error)
         text = text.removeprefix(f"{path}: ")
-        raise StreamError(f"{path}: {failure}: {text}") from error
+        text = text if text.startswith(failure) else f"{failure}: {text}"
+        raise StreamError(f"{path}: {text}") from error
 
 
 def _line(error: Exception) -> str:

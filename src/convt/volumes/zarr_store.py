@@ -2,7 +2,8 @@
 
 Of an image with several resolutions the finest is read; a result has one, with its scale and translation.
 A chunk that is not there holds the fill value, so a store that vanishes would read as empty: each read
-looks whether the store is still there.
+looks whether the store is still there. Chunks are read and written one at a time: of several, zarr would
+go on with the others after one has failed.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from convt.volumes.affine import voxel_sizes
 from convt.volumes.files import BFLOAT16, VolumeError, naming
 from convt.volumes.npy import axes_of
 from convt.volumes.regions import (
+    AXES,
     Region,
+    along,
     five_axes,
     five_sizes,
+    inside,
+    sizes_of,
     slices,
     stored_axes,
     stored_sizes,
@@ -55,11 +60,14 @@ class ZarrSource(Source):
 
     def read(self, region: Region) -> NDArray[Any]:
         with naming(Path(self.path), "can't be read as Zarr"):
-            found = np.asarray(self.opened()[slices(region, self.axes)])
+            found = np.empty(sizes_of(region), self.dtype)
+            for piece in along(region, self.chunks):
+                values = np.asarray(self.opened()[slices(piece, self.axes)])
+                found[slices(inside(piece, region), AXES)] = five_axes(values, self.axes)
         there = Path(self.path, self.array)
         if not ((there / "zarr.json").exists() or (there / ".zarray").exists()):
             raise FileNotFoundError(errno.ENOENT, "is gone", self.path)
-        return five_axes(found, self.axes).astype(self.dtype, copy=False)
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "held": {}}
@@ -89,7 +97,9 @@ class ZarrSink(Sink):
     def write(self, region: Region, values: NDArray[Any]) -> None:
         if "array" not in self.held:
             self.held["array"] = zarr.open_array(self.part, path=self.array, mode="r+")
-        self.held["array"][slices(region, self.axes)] = stored_axes(values, self.axes)
+        for piece in along(region, self.grain):
+            part = values[slices(inside(piece, region), AXES)]
+            self.held["array"][slices(piece, self.axes)] = stored_axes(part, self.axes)
 
     def complete(self) -> None:
         super().complete()
