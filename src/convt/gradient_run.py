@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from convt import jit, target
 from convt.gradient_plan import GradientPlan, make_gradient_plan, reaches
 from convt.kernels.gradient_record import FIELDS, slot
-from convt.memory import address, aligned, workspace
+from convt.memory import address, empty_output, workspace
 from convt.spec import Spec
 from convt.threads import share
 
@@ -21,6 +21,7 @@ __all__ = ["execute_gradient", "filter_gradient"]
 
 Array = npt.NDArray[Any]
 _ALONE = 1 << 16  # products up to which one thread does all
+_NEXT, _TASKS, _ARRAYS, _PARTIAL = map(slot, ("next", "tasks", "x", "partial"))
 _Record = ctypes.c_int64 * len(FIELDS)
 
 
@@ -43,47 +44,68 @@ def execute_gradient(
     plan: GradientPlan, input: Array, gradient: Array, output: Array, threads: int
 ) -> None:
     """Follow `plan`."""
-    values: dict[str, int] = {
-        "tasks": plan.blocks * plan.parts,
-        "x": address(input),
-        "g": address(gradient),
-        "y": address(output),
-    }
-    channels_last = plan.spec.data_format == "NDHWC"
-    for name, array in (("x", input), ("g", gradient)):
-        n, *rest = array.strides
-        strides = (n, *rest) if channels_last else (n, *rest[1:], rest[0])
-        values |= {f"{name}_{axis}": s for axis, s in zip("ndhwc", strides, strict=True)}
+    call = _call(plan)
+    record: Any = _Record.from_buffer_copy(call.template)
+    places = (address(input), address(gradient), address(output))
     d, h, w, out, into = output.strides
-    lane, row = (out, into) if plan.kernel.swapped or plan.kernel.along == "groups" else (into, out)
-    values |= {"y_d": d, "y_h": h, "y_w": w, "y_row": row, "y_lane": lane}
-    values["y_group"] = out * (plan.spec.out_channels // plan.groups)
+    sides = (into, out) if call.lanes_out else (out, into)
+    strides = (*_strides(plan, input), *_strides(plan, gradient))
+    arrays = (*places, *strides, d, h, w, out * call.group_channels, *sides)
+    record[_ARRAYS : _ARRAYS + len(arrays)] = arrays
     threads = threads if plan.products > _ALONE else 1
-    partial = aligned(plan.partial_bytes)
-    values["partial"] = partial.address
-    _share(plan, values, threads)
-    if plan.parts > 1:
-        values |= {"stage": 1, "tasks": plan.blocks * plan.summed_taps}
-        _share(plan, values, threads)
+    if call.partial_bytes:
+        partial = empty_output((call.partial_bytes,), np.dtype(np.uint8))  # kept for the next call
+        record[_PARTIAL] = address(partial)
+    _share(call, record, threads)
+    if call.partial_bytes:
+        record[_NEXT : _NEXT + 3] = (0, call.added, 1)
+        _share(call, record, threads)
 
 
-def _share(plan: GradientPlan, values: dict[str, int], threads: int) -> None:
-    template, tables = _template(plan)  # the template holds the addresses of the tables
-    record = _Record.from_buffer_copy(template)
-    for name, value in values.items():
-        record[slot(name)] = value
-    function = jit.load(plan.kernel, plan.target)
-    room = sum(plan.workspace)
+def _strides(plan: GradientPlan, array: Array) -> tuple[int, ...]:
+    """Bytes along batch, depth, height, width and channels."""
+    if plan.spec.data_format == "NDHWC":
+        return array.strides
+    n, c, *rest = array.strides
+    return (n, *rest, c)
 
+
+def _share(call: _Call, record: Any, threads: int) -> None:
     def work() -> None:
-        room_here = workspace(room)
-        function(record, room_here.address)
+        room = workspace(call.room)
+        call.function(record, room.address)
 
-    share(work, min(threads, values["tasks"]))
-    del tables
+    share(work, min(threads, record[_TASKS]))
+
+
+class _Call(NamedTuple):
+    """What all calls of a plan share."""
+
+    template: Any  # the record, but for the arrays
+    tables: Any  # which the record holds the addresses of
+    function: jit.Function
+    room: int  # bytes of a thread's workspace
+    partial_bytes: int  # of the parts' sums
+    added: int  # tasks of the second stage
+    lanes_out: bool  # lanes are output channels
+    group_channels: int  # output channels in a group
 
 
 @lru_cache(maxsize=512)
+def _call(plan: GradientPlan) -> _Call:
+    template, tables = _template(plan)
+    return _Call(
+        template,
+        tables,
+        jit.load(plan.kernel, plan.target),
+        sum(plan.workspace),
+        plan.partial_bytes,
+        plan.blocks * plan.summed_taps,
+        plan.kernel.swapped or plan.kernel.along == "groups",
+        plan.spec.out_channels // plan.groups,
+    )
+
+
 def _template(plan: GradientPlan) -> tuple[Any, Any]:
     """The record of every call of `plan`, but for the arrays, and the tables that it refers to."""
     spec = plan.spec
@@ -91,6 +113,7 @@ def _template(plan: GradientPlan) -> tuple[Any, Any]:
     tables = [np.fromiter(chain.from_iterable(reaches(spec, axis)), np.int64) for axis in range(3)]
     rows = np.array(plan.row_offsets, np.int64)
     fields: dict[str, int] = {
+        "tasks": plan.blocks * plan.parts,
         "in_channels": spec.in_channels // groups,
         "out_channels": spec.out_channels // groups,
         "batch": spec.batch,
