@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import convt
-from convt import reference, target
+from convt import target
 from oracles import Array
 from problems import Problem, box, compute
 
@@ -72,6 +71,21 @@ PROBLEMS = {
     "k3s2, F(2, 2), 64 channels": box((4, 4, 4), 64, 16, (3, 3, 3), (2, 2, 2)),
     "k344 s122, F(2, 3) and F(3, 2)": box((4, 5, 5), 64, 16, (3, 4, 4), (1, 2, 2)),
 }
+# Convolutions to 16 channels, in which the products of parts of the input add up.
+PROBLEMS |= {
+    f"convolution {name}": box((size,) * 3, 16, into, (kernel,) * 3, (stride,) * 3).adjoint
+    for name, size, into, kernel, stride in (
+        ("k3s2, F(2, 2) and F(2, 1), 16 channels", 4, 16, 3, 2),
+        ("k3s2, F(2, 2) and F(2, 1), 64 channels", 4, 64, 3, 2),
+        ("k3s2, F(3, 2) and F(3, 1), 64 channels", 3, 64, 3, 2),
+        ("k3s2, F(3, 2) and F(3, 1), 256 channels", 3, 256, 3, 2),
+        ("k4s2, F(2, 2), 64 channels", 4, 64, 4, 2),
+        ("k4s2, F(3, 2), 64 channels", 3, 64, 4, 2),
+        ("k5s2, F(2, 3) and F(2, 2), 64 channels", 4, 64, 5, 2),
+        ("k5s3, F(2, 2) and F(2, 1), 64 channels", 4, 64, 5, 3),
+        ("k3s1, F(2, 3), 64 channels", 5, 64, 3, 1),
+    )
+}
 QUICK = "k3s1, F(2, 3), 16 channels"
 CASES = [pytest.param(name, marks=() if name == QUICK else slow) for name in PROBLEMS]
 
@@ -87,15 +101,15 @@ def ratios(problem: Problem, draws: tuple[Draw, Draw], seed: int) -> Array:
     x = draws[0](rng, problem.input_shape).astype(problem.dtype)
     w = draws[1](rng, problem.filters_shape).astype(problem.dtype)
     more: Any = np.longdouble if problem.dtype == np.float64 else np.float64
-    exact = reference.conv3d_transpose(x, w, **problem.arguments, dtype=more)
-    direct = convt.conv3d_transpose(x, w, **problem.arguments, algorithm="direct")
+    exact = problem.define(x, w, dtype=more)
+    direct = problem.call(x, w, algorithm="direct")
     filtered = compute(problem, x, w, None, "filtering", HOST, threads=1)
     assert filtered is not None
     return errors(filtered, exact) / errors(direct, exact)
 
 
 def show(name: str, values: str, found: Array) -> None:
-    line = f"{name:42}{values:28}largest {found[0]:5.2f}   root mean square {found[1]:5.2f}"
+    line = f"{name:54}{values:28}largest {found[0]:5.2f}   root mean square {found[1]:5.2f}"
     print(line)  # noqa: T201 - for `pytest -s`
 
 
