@@ -90,7 +90,18 @@ def test_what_a_module_may_load(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["geometry", "transforms", "fold", "fast", "family", "cut", "plan", "kernels.keys"]
+    "module",
+    [
+        "geometry",
+        "transforms",
+        "fold",
+        "fast",
+        "family",
+        "cut",
+        "plan",
+        "gradient_plan",
+        "kernels.keys",
+    ],
 )
 def test_planning_touches_no_array(module: str) -> None:
     assert "numpy" not in {name.partition(".")[0] for name in imports(MODULES[module])}
