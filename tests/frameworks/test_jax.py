@@ -63,8 +63,11 @@ def layer(case: Case, x: Any, w: Any, b: Any) -> Any:
     )
 
 
+SMALL = Case((1, 2, 1), (1, 3, 1), (1, 2, 1), into=1, out=1)
+
+
 @pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize(("case", "order"), [(CASES[0], 2), (CASES[2], 1)], ids=str)
+@pytest.mark.parametrize(("case", "order"), [(SMALL, 2), (CASES[2], 1)], ids=str)
 def test_derivatives_by_finite_differences(case: Case, order: int, native: bool) -> None:
     from jax.test_util import check_grads
 
