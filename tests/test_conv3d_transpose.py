@@ -13,6 +13,7 @@ import pytest
 import convt
 from convt import reference
 from oracles import BFLOAT16, DTYPES, Array, assert_identical, integers
+from problems import DIRECTIONS, box
 
 NEW_SHAPE = (2, 6, 7, 8, 5)
 
@@ -96,21 +97,24 @@ def test_a_memory_map_of_a_big_endian_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("forward", DIRECTIONS)
 @pytest.mark.parametrize("channels", [1, 24])
-def test_offsets_beyond_32_bits(tmp_path: Path, channels: int, data_format: str) -> None:
+def test_offsets_beyond_32_bits(
+    tmp_path: Path, channels: int, forward: bool, data_format: str
+) -> None:
     # A sparse file: of its 10 GiB only the pages that are used take room.
-    rng = np.random.default_rng(0)
-    shape = (2, 3, 3, 4, channels) if data_format == "NDHWC" else (2, channels, 3, 3, 4)
-    x = integers(rng, shape, np.float32)
-    w = integers(rng, (2, 2, 2, channels, channels), np.float32)
-    expected = reference.conv3d_transpose(x, w, None, 2, data_format=data_format)
+    shape: Any = ((3, 3, 4), channels, channels, (2, 2, 2), (2, 2, 2))
+    problem = box(*shape, batch=2, data_format=data_format)
+    problem = problem.adjoint if forward else problem
+    x, w, _ = problem.integers()
+    expected = problem.define(x, w)
     gap = 5 << 28  # elements
     file = np.memmap(tmp_path / "sparse", np.float32, "w+", shape=(2, gap))
     far_x = file[:, : x[0].size].reshape(x.shape)
     far_y = file[:, -expected[0].size :].reshape(expected.shape)
     assert far_x.strides[0] == far_y.strides[0] == 5 << 30
     far_x[...] = x
-    y = convt.conv3d_transpose(far_x, w, None, 2, data_format=data_format, out=far_y)
+    y = problem.call(far_x, w, out=far_y)
     assert_identical(np.array(y), expected)
 
 
@@ -279,16 +283,16 @@ def test_other_ranks_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("forward", DIRECTIONS)
 def test_large_filters_are_packed_in_parts(
-    data_format: str, monkeypatch: pytest.MonkeyPatch
+    forward: bool, data_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some output channels at a time: the same result, whatever the parts."""
-    rng = np.random.default_rng(0)
-    shape = (2, 3, 4, 3, 20) if data_format == "NDHWC" else (2, 20, 3, 4, 3)
-    x = rng.standard_normal(shape).astype(np.float32)
-    w = rng.standard_normal((3, 2, 3, 70, 20)).astype(np.float32)
-    bias = rng.standard_normal(70).astype(np.float32)
-    arguments = (x, w, None, 2, "SAME", data_format)
-    whole = convt.conv3d_transpose(*arguments, bias=bias)
-    monkeypatch.setattr("convt.api._PACKED_AT_ONCE", w.nbytes // 4)
-    np.testing.assert_allclose(convt.conv3d_transpose(*arguments, bias=bias), whole, atol=1e-5)
+    channels = (70, 20) if forward else (20, 70)
+    shape: Any = ((3, 4, 3), *channels, (3, 2, 3), (2, 2, 2))
+    problem = box(*shape, batch=2, data_format=data_format, bias=True)
+    problem = problem.adjoint if forward else problem
+    arrays = problem.normal()
+    whole = problem.call(*arrays)
+    monkeypatch.setattr("convt.api._PACKED_AT_ONCE", arrays[1].nbytes // 4)
+    np.testing.assert_allclose(problem.call(*arrays), whole, atol=1e-5)

@@ -47,21 +47,21 @@ def check_form(problem: Problem, seed: int) -> None:
     assert np.vdot(w, gradient(x, g, problem.filters_shape, **given)) == form
 
 
-@examples(4)
+@examples(3)
 @given(problems(channels=16), st.integers(0, 99))
 def test_each_operation_is_a_derivative_of_one_form(problem: Problem, seed: int) -> None:
     check_form(problem, seed)
 
 
 @pytest.mark.slow
-@examples(40)
+@examples(25)
 @given(problems(channels=16), st.integers(0, 99))
 def test_so_it_is_in_many_problems(problem: Problem, seed: int) -> None:
     check_form(problem, seed)
 
 
 @pytest.mark.slow
-@examples(12)
+@examples(8)
 @given(problems(channels=16), st.integers(0, 99))
 def test_the_pullback_is_the_definition_s(problem: Problem, seed: int) -> None:
     x, w, b = problem.integers(seed)
