@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convt.memory import empty_output
 from convt.volumes.affine import index_map
 from convt.volumes.interpolate import Interpolation
 from convt.volumes.regions import Five, Region, sizes_of
@@ -50,7 +51,7 @@ class UpsampleBlocks:
         )
 
     def __call__(self, block: NDArray[Any], region: Region) -> NDArray[Any]:
-        found = np.empty(sizes_of(region), self.result)
+        found = empty_output(sizes_of(region), self.result)
         for entry, place in zip(block, found, strict=True):
             self.interpolation.fill(place, entry, region[1:4], self.size[1:4], threads=1)
         return found
