@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from itertools import pairwise, product
 from typing import Any
 
@@ -177,3 +179,18 @@ def test_without_code_the_definition_answers(monkeypatch: pytest.MonkeyPatch) ->
     found = assembled(defined, x, regular(defined.spec, 3))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert defined.workspace(((0, 1), (0, 2), (0, 2), (0, 2))) > 0
+
+
+def test_a_block_is_freed_with_its_last_reference() -> None:
+    blocks, x = small()
+    region = ((0, 1), (0, 10), (0, 6), (0, 21))
+    result = blocks.compute(x, region)
+    gone: list[str] = []
+    weakref.finalize(x, gone.append, "input")
+    weakref.finalize(result, gone.append, "result")
+    gc.disable()
+    try:
+        del x, result
+        assert sorted(gone) == ["input", "result"]
+    finally:
+        gc.enable()

@@ -262,20 +262,23 @@ def _nowhere(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides[::-1])
 
 
+class _Place:
+    """Where an array is, as NumPy asks for it; it holds no memory."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = interface
+
+
 def _at(like: Array, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """An array at an address, of which only the elements that are known to exist may be touched."""
-
-    class Place:
-        def __init__(self) -> None:
-            self.__array_interface__ = {
-                "version": 3,
-                "typestr": f"|V{like.itemsize}",
-                "data": (address, False),
-                "shape": shape,
-                "strides": strides,
-            }
-
-    return np.asarray(Place()).view(like.dtype)
+    interface = {
+        "version": 3,
+        "typestr": f"|V{like.itemsize}",
+        "data": (address, False),
+        "shape": shape,
+        "strides": strides,
+    }
+    return np.asarray(_Place(interface)).view(like.dtype)
 
 
 def _hull(found: list[list[Range]]) -> list[Range]:

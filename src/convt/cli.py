@@ -70,6 +70,8 @@ def _message(error: Exception) -> str | None:
     if describe is not None:
         return f"{describe()} (see convt --help)"
     if isinstance(error, FileExistsError):
+        if str(error.filename).endswith(".part"):
+            return f"{error.filename}: is unfinished; --resume goes on with it, --force starts anew"
         return f"{error.filename}: exists already; --force replaces it"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"

@@ -283,7 +283,7 @@ def interrupt() -> None:
 
 @pytest.mark.parametrize("suffix", [".zarr", ".npy", ".nii.gz", ".tif", ".h5"])
 def test_an_interrupt_leaves_what_resume_goes_on_with(
-    suffix: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suffix: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     output = tmp_path / f"out{suffix}"
     line = ["apply", str(store), "-fnearest", "-s2", f"-o{output}", "--threads", "1"]
@@ -292,6 +292,8 @@ def test_an_interrupt_leaves_what_resume_goes_on_with(
     assert not output.exists()
     assert Path(f"{output}.part").exists()
     assert cli.run(line) == 2  # neither --resume nor --force
+    text = f"convt: {output}.part: is unfinished; --resume goes on with it, --force starts anew\n"
+    assert capsys.readouterr().err == text
     calls = iter(range(10**6))
     monkeypatch.setattr(Blocks, "compute", after(10**7, lambda: None))
     compute = Blocks.compute
@@ -307,6 +309,7 @@ def test_an_interrupt_leaves_what_resume_goes_on_with(
     n, d, h, w, c = ((0, size) for size in source.shape)
     found = source.read((n, d, h, w, c))[0, ..., 0]
     np.testing.assert_array_equal(found, apply(CUBE, "nearest", 2))
+    assert cli.run([*line, "--resume"]) == 2  # it is finished
     calls = iter(range(10**6))
     assert cli.run([*line, "--force"]) == 0
     assert next(calls) - resumed >= 3  # blocks that were not computed again

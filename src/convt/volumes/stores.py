@@ -9,6 +9,7 @@ are used.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -214,7 +215,9 @@ def create_sink(
         if axis not in stored and size > 1:
             stored = axis + stored if axis == "n" else stored + axis
     to_input = np.eye(4) if to_input is None else to_input
-    check_target(parted(where)[0], force=force or resume, folder=module.FOLDER)
+    left = Path(f"{parted(where)[0].rstrip('/')}.part")
+    going_on = resume and left.exists()
+    check_target(parted(where)[0], force=force or going_on, folder=module.FOLDER)
     wanted = Wanted(
         path=where,
         shape=(n, d, h, w, c),
@@ -226,11 +229,9 @@ def create_sink(
         to_input=to_input,
     )
     sink: Sink = module.make_sink(wanted)
-    for left in (sink.part, sink.journal):
-        if Path(left).exists() and not (force or resume):
-            raise FileExistsError(
-                17, "is left of an unfinished run (resume goes on with it, force starts anew)", left
-            )
+    if left.exists() and not (force or resume):
+        text = "is left of an unfinished run (resume goes on with it, force starts anew)"
+        raise FileExistsError(errno.EEXIST, text, os.fspath(left))
     return sink
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
@@ -296,6 +295,8 @@ def _resident() -> int:
         with open("/proc/self/statm") as stream:  # noqa: PTH123
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
