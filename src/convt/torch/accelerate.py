@@ -33,7 +33,7 @@ class Acceleration:
     def __str__(self) -> str:
         lines = [f"{name or 'the model itself'}: convt" for name in self.swapped]
         lines += [f"{name or 'the model itself'}: kept, {why}" for name, why in self.kept.items()]
-        return "\\n".join(lines) or "no transposed 3-D convolution"
+        return "\n".join(lines) or "no transposed 3-D convolution"
 
 
 def accelerate(model: Any) -> Acceleration:

@@ -196,14 +196,15 @@ def _tensors(function: str, out: Any, **tensors: Any) -> list[Any]:
         if tensor is None and name in ("bias", "out"):
             continue
         if not isinstance(tensor, torch.Tensor):
-            kind = type(tensor).__name__
-            raise TypeError(f"{function} takes tensors here, but {name} is a {kind}")
+            given = type(tensor).__name__
+            raise TypeError(f"{function} takes tensors here, but {name} is a {given}")
         if tensor.layout != torch.strided:
             raise TypeError(f"{name} layout {tensor.layout} must be strided: use {name}.to_dense()")
     found = list(tensors.values())
     device = found[0].device
-    if torch.is_autocast_enabled(device.type):
-        low = torch.get_autocast_dtype(device.type)
+    kind = device.type
+    if (kind == "cpu" or torch.amp.is_autocast_available(kind)) and torch.is_autocast_enabled(kind):
+        low = torch.get_autocast_dtype(kind)
         found = [_lowered(tensor, low) for tensor in found]
     dtype = found[0].dtype
     if dtype not in _SERVED:
