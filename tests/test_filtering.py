@@ -212,10 +212,10 @@ TAPS = [(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (6, 2), (5, 3), (7, 3), (6, 4), 
 FAST_TAPS = [(4, 1), (7, 2), (8, 2)]
 
 
-# Parts of a convolution's input share one tile: of a single tap, too, and never two sizes of tile.
+# Parts of a convolution's input share one tile: of a single tap, too, and the smallest where they differ.
 PARTS = {
-    "auto": {(2, 1), (3, 1), (2, 2), (3, 2), (2, 3)},
-    "fast": {(m, r) for m in (2, 3, 4) for r in (1, 2, 3)} | {(2, 4), (3, 4)},
+    "auto": {(2, 1), (2, 2), (3, 2), (2, 3)},
+    "fast": {(2, 1)} | {(m, r) for m in (2, 3, 4) for r in (2, 3)} | {(2, 4), (3, 4)},
 }
 
 

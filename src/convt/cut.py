@@ -99,6 +99,8 @@ class Cutter:
         # Halos are packed again by every task, and blocks of tiles want many, so these may be larger.
         near, far = self.target.l2_bytes // 4, self.target.l3_bytes // 8
         limit = max(near, far) if self.kernel.source or self.kernel.family == "filtering" else near
+        if self.kernel.by_taps:  # each task reads its filters from afar, and a tap's inputs near
+            limit = max(limit, self.target.l3_bytes // 2)
         return inputs * item > limit or outputs * item > 2 * near
 
     def _reads(self, region: Region) -> list[int]:
@@ -116,6 +118,8 @@ class Cutter:
     def _halved(self, region: Region, *, spare: bool) -> Region | None:
         """`region` halved on its outermost axis; with `spare`, not below enough pixels a phase."""
         spatial = self._pixels(region) >= 2 * _PHASE_PIXELS or not spare
+        if self.kernel.by_taps and region.blocks > 1:
+            spatial = False  # tasks of other channels read other filters
         if region.batch > 1 and spatial:
             return region._replace(batch=-(-region.batch // 2))
         counts = [-(-o // s) for o, s in zip(region.size, self.units, strict=True)]

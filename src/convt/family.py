@@ -38,9 +38,10 @@ POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _JOINED = 128  # products of neighbouring taps that become one run, about
+_AFAR = 3  # instructions that wait for a vector of filters from beyond the second-level cache
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
 _MOVE = 5  # instructions that move one vector into or out of a slab, transposed
-_PICK = 3  # instructions that move one element, where neither side is dense
+_PICK = 1  # instructions that move one element, where neither side is dense
 _HALO = 1.5  # times that an input element is packed, on average
 
 
@@ -134,7 +135,7 @@ def _direct(
     """The direct sum, by the family that counting instructions favours."""
     computed = _rewritten(spec, access)
     channels = _channels(computed, target, access, depthwise=computed.groups < spec.groups)
-    one = _channels_cost(computed, channels)
+    channels, one = _by_taps(computed, target, channels, _channels_cost(computed, channels))
     if family == "channels":
         return _Direct(Choice(channels, computed, "asked for"), one)
     if not finite:
@@ -153,6 +154,7 @@ def _direct(
         f"about {one:.3g} vector instructions with lanes over channels, {other:.3g} over the width"
     )
     if one <= other:
+        reason += "; tap by tap, so that each filter is read once" if channels.by_taps else ""
         return _Direct(Choice(channels, computed, reason), one)
     return _Direct(Choice(rows, spec, reason), other)
 
@@ -236,6 +238,35 @@ def _channels_cost(spec: Spec, kernel: Channels) -> float:
     joined = joined_taps(kernel, axes(spec)[2], in_channels, _JOINED)
     overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / (kernel.pixels * joined)
     return sums + overhead + _slabs(spec, kernel)
+
+
+def _by_taps(spec: Spec, target: Target, kernel: Channels, cost: float) -> tuple[Channels, float]:
+    """The kernel and its cost, tap by tap if that costs less: where filters come from afar.
+
+    Box by box, filters are read once a box, and once a tile where those of a block outgrow the cache.
+    """
+    shape, item = axes(spec), kernel.wide.bytes
+    in_channels = spec.in_channels // spec.groups
+    taps, l2 = prod(spec.kernel), target.l2_bytes // 2
+    if kernel.depthwise or taps == 1 or spec.groups > 1:
+        return kernel, cost
+    vectors = -(-spec.out_channels // kernel.lanes)
+    row = in_channels * vectors  # vectors of filters, a tap
+    if taps * row * kernel.lanes * item <= l2:
+        return kernel, cost
+    hits = spec.batch * prod(axis.hits for axis in shape)
+    most = prod(max((len(p.taps) for p in axis.phases), default=0) for axis in shape)
+    boxes = prod(
+        sum(s.tap_end - s.tap_first for s in axis.segments(0, axis.output)) for axis in shape
+    )
+    if most * in_channels * kernel.block_channels * item > l2 // 2:
+        boxes = max(boxes, hits // kernel.pixels)
+    blocks = -(-vectors // kernel.vectors)
+    added = hits * blocks * (_RUN_COST / kernel.pixels + 2 * kernel.vectors)
+    by_taps = cost + added + _AFAR * (taps - boxes) * row
+    if by_taps >= cost:
+        return kernel, cost
+    return replace(kernel, by_taps=True, stream=False), by_taps
 
 
 def joined_taps(kernel: Channels | Filtering | Rows, width: Axis, channels: int, most: int) -> int:

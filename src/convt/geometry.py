@@ -118,6 +118,22 @@ class Axis:
         """Cut the outputs from `start` to `stop` into segments, phase by phase."""
         return tuple(segment for phase in self.phases for segment in self._cut(phase, start, stop))
 
+    def reaches(self, start: int, stop: int) -> tuple[Segment, ...]:
+        """For each tap that reaches any, the outputs from `start` to `stop` that it reaches."""
+        found = []
+        for phase in self.phases:
+            low, high = self._positions(phase, start, stop)
+            for number, tap in enumerate(phase.taps):
+                first = max(-(-tap.shift // self.step), low)
+                end = min(-((-tap.shift - self.input) // self.step), high)
+                if first < end:
+                    out_first = self.pitch * first + phase.residue - self.lead
+                    reach = Segment(
+                        out_first, end - first, self.step * first, phase, number, number + 1
+                    )
+                    found.append(reach)
+        return tuple(found)
+
     def _cut(self, phase: Phase, start: int, stop: int) -> list[Segment]:
         low, high = self._positions(phase, start, stop)
         edges, step = {low, high}, self.step

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import jit
+from convt.cut import Chunk
+from convt.geometry import Axis, Segment
 from convt.kernels.keys import Filtering
 from convt.kernels.record import FIELDS, WORKSPACE, slot
 from convt.memory import Block, address, aligned, empty_output, recycled, workspace
@@ -200,7 +202,7 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
         taps.extend((tap.index, step * tap.shift - part) for tap in phase.taps)
     for chunk in plan.chunks[axis]:
         first = len(segments)
-        for segment in () if plan.filtered else whole.segments(chunk.start, chunk.stop):
+        for segment in _segments(plan, whole, chunk):
             place = places[segment.phase.residue]
             segments.append(
                 (
@@ -219,6 +221,14 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
     )
 
 
+def _segments(plan: Plan, axis: Axis, chunk: Chunk) -> tuple[Segment, ...]:
+    """What the kernel walks: stretches of outputs that the same taps reach, or those of each tap."""
+    if plan.filtered:
+        return ()
+    stretches = axis.reaches if plan.kernel.by_taps else axis.segments
+    return stretches(chunk.start, chunk.stop)
+
+
 def _phases(plan: Plan, number: int, places: dict[int, int]) -> list[tuple[int, ...]]:
     """Rows of the table of phases of one axis, for minimal filtering."""
     assert plan.filtered is not None
@@ -233,7 +243,8 @@ def _phases(plan: Plan, number: int, places: dict[int, int]) -> list[tuple[int, 
         place = places[phase.residue]
         taps = (place, place + len(phase.taps))
         reach = middle - phase.taps[-1].shift
-        rows.append((first, reach, part, middle, found.index(kind), kind[0], *taps))
+        points = sum(kind) - 1
+        rows.append((first, reach, part, middle, found.index(kind), kind[0], points, *taps))
     return rows
 
 

@@ -5,6 +5,9 @@ channel it broadcasts one input element a pixel and multiplies it with vectors o
 a tile are any pixels that the same taps reach, listed by address, so short rows fill tiles as well as long
 ones, and nothing is padded. The filters are packed as ``[block][tap][input channel][lane]``.
 
+Where few pixels meet many filters, which then come from beyond the caches, a kernel goes tap by tap: it
+lists the pixels that a tap reaches and adds its products to the output, so each filter is read once.
+
 Where every group has one channel in and one out (a depthwise problem), lanes are groups: the tile loads
 vectors of input instead of broadcasting elements.
 """
@@ -37,6 +40,8 @@ def emit(kernel: Channels, target: Target) -> str:
 
     def compute(b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value) -> None:
         box = _Box(kernel, b, target, fields, task, x, y, scratch)
+        if kernel.by_taps:
+            box.clear()
         with segments(b, task, "d") as d, segments(b, task, "h") as h, segments(b, task, "w") as w:
             index = zip("dhw", (d, h, w), strict=True)
             box.compute({axis: segment(b, fields, axis, i) for axis, i in index})
@@ -67,6 +72,28 @@ class _Box:
             count = b.minimum(fields["pixel_block"], b.sub(pixels, first))
             table = self._table(box, counts, first, count)
             self._blocks(runs, table, count)
+
+    def clear(self) -> None:
+        """Set the task's outputs to the bias, which the taps' products are added to."""
+        b, kernel = self.b, self.kernel
+        low, high = self.task.blocks
+        kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+        size = b.i64(kernel.wide.bytes)
+        first = b.mul(low, b.i64(kernel.block_channels))
+        end = b.mul(high, b.i64(kernel.block_channels))
+        last = b.icmp_signed("==", high, self.fields["blocks"])  # may be wider
+        end = b.select(last, self.fields["out_channels"], end)
+        lanes_before = b.mul(self.task.group, self.fields["packed_lanes"])
+        bias = b.at(self.fields.pointer("bias"), b.mul(b.add(lanes_before, first), size))
+        count = b.sub(end, first)
+        chunks = [(self.task.chunks[a]["out_first"], self.task.chunks[a]["out_end"]) for a in "dhw"]
+        loops = [b.loop(*bounds) for bounds in (self.task.batch, *chunks)]
+        with loops[0] as n, loops[1] as d, loops[2] as h, loops[3] as w:
+            y = self.y.at(b, n=n, d=d, h=h, w=w)
+            with b.loop(b.i64(0), count, kernel.lanes) as channel:
+                offset = b.mul(channel, size)
+                value = b.load(b.at(bias, offset), align=1, typ=kind)
+                b.store_first(value, b.at(y, offset), b.sub(count, channel))
 
     def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
         """List the taps that reach the box, in order."""
@@ -323,20 +350,44 @@ class _Listed(Tile):
         return self.b.below(self.valid, self.lanes, vector * self.lanes, item=self.size)
 
     def store(self, bias: Value) -> None:
-        """Add the bias and store; of the last block only the lanes that are channels."""
+        """Add the bias or what is there, and store; of the last block only the lanes that are channels."""
         b, lanes = self.b, self.lanes
         full = b.icmp_signed(">=", self.valid, b.i64(self.vectors * lanes))
-        biases = [b.load(b.at(bias, s), align=lanes * self.size, typ=self.kind) for s in self.steps]
+        if not self.kernel.by_taps:
+            self._add_bias(bias)
+        with b.if_else(full) as (whole, part):
+            with whole:
+                for _, value, place in self._added(part=False):
+                    b.put(value, place, stream=self.kernel.stream)
+            with part:
+                for v, value, place in self._added(part=True):
+                    b.store_first(value, place, b.sub(self.valid, b.i64(v * lanes)))
+
+    def _add_bias(self, bias: Value) -> None:
+        b, align = self.b, self.lanes * self.size
+        biases = [b.load(b.at(bias, step), align=align, typ=self.kind) for step in self.steps]
         for row in self.sums:
             for total, value in zip(row, biases, strict=True):
                 total.set(b.fadd(total.get(), value))
-        with b.if_else(full) as (whole, part):
-            with whole:
-                for _, value, place in self._results():
-                    b.put(value, place, stream=self.kernel.stream)
-            with part:
-                for v, value, place in self._results():
-                    b.store_first(value, place, b.sub(self.valid, b.i64(v * lanes)))
+
+    def _added(self, *, part: bool) -> list[tuple[int, Value, Value]]:
+        """The results, added to what is there if the kernel accumulates: a surplus pixel counts once."""
+        b, results = self.b, list(self._results())
+        if not self.kernel.by_taps:
+            return results
+        return [
+            (
+                v,
+                b.fadd(
+                    b.masked_load(self.kind, place, self._valid(v))
+                    if part
+                    else b.load(place, align=1, typ=self.kind),
+                    value,
+                ),
+                place,
+            )
+            for v, value, place in results
+        ]
 
     def _results(self) -> Iterator[tuple[int, Value, Value]]:
         """The number of the vector, its value and its place, for every pixel."""

@@ -12,20 +12,21 @@ not finite is computed anew by the definition's own products.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from itertools import product
 from math import prod
 from typing import Any
 
 from llvmlite import ir
 
-from convt.kernels.builder import I64, PTR, Builder, Slot, function
+from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
 from convt.kernels.channels import emit_block
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, tap
 from convt.kernels.elements import number
 from convt.kernels.keys import Filtering
-from convt.kernels.points import Key, Shape, apply, box, cases, phase
+from convt.kernels.points import Key, Shape, apply, box, cases, phase, shapes
 from convt.kernels.products import emit_products
 from convt.kernels.sums import RunList, Runs
 from convt.target import Target
@@ -50,9 +51,7 @@ def emit(kernel: Filtering, target: Target) -> str:
             place = b.add(b.mul(b.add(b.mul(d, counts[1][1]), h), counts[2][1]), w)
             base = b.word(b.at(fields.pointer("bases"), b.mul(place, b.i64(8))), 0)
             filters = b.at(fields.pointer("transformed"), base)
-            for shape, chosen in cases(b, kernel, phases):
-                with b.if_then(chosen):
-                    part.phase(shape, phases, filters, (d, h, w), place)
+            part.phase(phases, filters, (d, h, w), place)
 
     return emit_run(module, target, kernel, compute)
 
@@ -91,7 +90,6 @@ class _Part:
 
     def phase(
         self,
-        shape: Shape,
         phases: dict[str, dict[str, Value]],
         filters: Value,
         index: tuple[Value, Value, Value],
@@ -99,29 +97,27 @@ class _Part:
     ) -> None:
         """All tiles of one phase, or what one part of the input, number `number_`, adds to them."""
         b, fields = self.b, self.fields
-        count_points = prod(axis.points for axis in shape)
         firsts, counts = [self.task.batch[0]], [b.sub(self.task.batch[1], self.task.batch[0])]
-        for axis, transform in zip("dhw", shape, strict=True):
-            step = b.mul(fields[f"pitch_{axis}"], b.i64(transform.outputs))
+        for axis in "dhw":
+            step = b.mul(fields[f"pitch_{axis}"], phases[axis]["tile"])
             chunk = self.task.chunks[axis]
             outputs = b.sub(chunk["out_end"], b.add(chunk["out_first"], phases[axis]["out_first"]))
             tiles = b.sdiv(b.add(outputs, b.sub(step, b.i64(1))), step)
             firsts.append(b.sdiv(chunk["out_first"], step))
             counts.append(b.maximum(tiles, b.i64(0)))
-        total = counts[0]
-        for count in counts[1:]:
-            total = b.mul(total, count)
+        total = reduce(b.mul, counts)
+        points = reduce(b.mul, [phases[axis]["points"] for axis in "dhw"])
         block = fields["tile_block"]
         in_point, out_point = b.mul(block, self.in_bytes), b.mul(block, self.out_bytes)
         with b.loop(b.i64(0), total, block) as first:
             here = b.minimum(block, b.sub(total, first))
             self._list_tiles(firsts, counts, first, here)
             with b.loop(b.i64(0), here) as i:
-                self._enter(shape, phases, i, in_point)
-            with b.loop(b.i64(0), b.i64(count_points)) as point:
+                self._enter(phases, i, in_point)
+            with b.loop(b.i64(0), points) as point:
                 self._multiply(filters, point, in_point, out_point, here)
             with b.loop(b.i64(0), here) as i:
-                self._leave(shape, phases, i, out_point, index, number_)
+                self._leave(phases, i, out_point, index, number_)
 
     # --- lists --------------------------------------------------------------------------------
     def _list_tiles(
@@ -140,36 +136,43 @@ class _Part:
         return row(self.b, self.tiles, i, _TILE)
 
     # --- to the points ------------------------------------------------------------------------
-    def _enter(
-        self, shape: Shape, phases: dict[str, dict[str, Value]], i: Value, in_point: Value
-    ) -> None:
+    def _enter(self, phases: dict[str, dict[str, Value]], i: Value, in_point: Value) -> None:
         """List where a tile's inputs are, and take them to the points."""
         b = self.b
         tile = self._tile(i)
-        origin = self.x.at(b, n=tile["n"])
-        edges: dict[str, list[tuple[Value, Value]]] = {}
-        for axis, transform in zip("dhw", shape, strict=True):
-            first = b.mul(tile[axis], b.i64(transform.outputs))
-            first = b.add(first, phases[axis]["in_first"])
-            stride, size = getattr(self.x, axis), self.fields[f"in_{axis}"]
-            edges[axis] = []
-            step, part = self.fields[f"step_{axis}"], phases[axis]["part"]
-            for k in range(transform.points):
-                position = b.add(b.mul(b.add(first, b.i64(k)), step), part)
-                inside = b.icmp_unsigned("<", position, size)  # a negative one is huge
-                edges[axis].append((inside, b.mul(position, stride)))
-        table = b.stack(PTR, prod(t.points for t in shape))
-        places = product(edges["d"], edges["h"], edges["w"])
-        for k, ((in_d, d), (in_h, h), (in_w, w)) in enumerate(places):
-            inside = b.and_(b.and_(in_d, in_h), in_w)
-            place = b.at(origin, b.total(d, h, w))
-            place = b.select(inside, place, self.zeros)
-            b.store(place, b.at(table, b.i64(8 * k)), align=8)
-        target = b.at(self.points, b.mul(i, self.in_bytes))
-        b.call(
-            _emit_enter(b.module, self.target, self.kernel, shape),
-            [table, target, in_point, self.channels],
-        )
+        table = b.stack(PTR, max(prod(t.points for t in shape) for shape in shapes(self.kernel)))
+        place = Slot(b, PTR, table)
+        origin, inside = self.x.at(b, n=tile["n"]), ir.Constant(I1, 1)
+        with (
+            self._reads(phases, tile, "d", origin, inside) as deep,
+            self._reads(phases, tile, "h", *deep) as high,
+            self._reads(phases, tile, "w", *high) as (here, within),
+        ):
+            b.store(b.select(within, here, self.zeros), place.get(), align=8)
+            place.set(b.at(place.get(), b.i64(8)))
+        arguments = [table, b.at(self.points, b.mul(i, self.in_bytes)), in_point, self.channels]
+        for shape, chosen in cases(b, self.kernel, phases):
+            with b.if_then(chosen):
+                b.call(_emit_enter(b.module, self.target, self.kernel, shape), arguments)
+
+    @contextmanager
+    def _reads(
+        self,
+        phases: dict[str, dict[str, Value]],
+        tile: dict[str, Value],
+        axis: str,
+        place: Value,
+        inside: Value,
+    ) -> Iterator[tuple[Value, Value]]:
+        """Loop over what a tile reads along an axis: where it is, and whether that is in the input."""
+        b, phase_ = self.b, phases[axis]
+        step, size = self.fields[f"step_{axis}"], self.fields[f"in_{axis}"]
+        first = b.add(b.mul(tile[axis], phase_["tile"]), phase_["in_first"])
+        first = b.add(b.mul(first, step), phase_["part"])
+        with b.loop(b.i64(0), phase_["points"]) as k:
+            position = b.add(first, b.mul(k, step))
+            within = b.and_(inside, b.icmp_unsigned("<", position, size))  # a negative one is huge
+            yield b.at(place, b.mul(position, getattr(self.x, axis))), within
 
     def _multiply(
         self, filters: Value, point: Value, in_point: Value, out_point: Value, here: Value
@@ -198,7 +201,6 @@ class _Part:
     # --- and back -----------------------------------------------------------------------------
     def _leave(
         self,
-        shape: Shape,
         phases: dict[str, dict[str, Value]],
         i: Value,
         out_point: Value,
@@ -209,20 +211,22 @@ class _Part:
         b, fields = self.b, self.fields
         tile = self._tile(i)
         place, valid, steps = {"n": tile["n"]}, [], []
-        for axis, transform in zip("dhw", shape, strict=True):
+        for axis in "dhw":
             stride = fields[f"pitch_{axis}"]
-            first = b.mul(b.mul(tile[axis], b.i64(transform.outputs)), stride)
+            first = b.mul(b.mul(tile[axis], phases[axis]["tile"]), stride)
             place[axis] = b.add(first, phases[axis]["out_first"])
             left = b.sub(self.task.chunks[axis]["out_end"], place[axis])
             left = b.sdiv(b.add(left, b.sub(stride, b.i64(1))), stride)
-            valid.append(b.minimum(left, b.i64(transform.outputs)))
+            valid.append(b.minimum(left, phases[axis]["tile"]))
             steps.append(b.mul(stride, getattr(self.y, axis)))
         y = self.y.at(b, **place)
         sums = b.at(self.sums, b.mul(i, self.out_bytes))
         spoilt = b.stack(I64)
         arguments = [sums, out_point, y, *steps, *valid, fields["out_channels"]]
         arguments += [fields.pointer("bias"), spoilt]
-        self._call_leave(shape, arguments, number_)
+        for shape, chosen in cases(b, self.kernel, phases):
+            with b.if_then(chosen):
+                self._call_leave(shape, arguments, number_)
         mend = b.icmp_signed("!=", b.read(spoilt), b.i64(0))
         if self.kernel.accumulate:  # what one part spoilt, the sum of all shows
             last = b.i64(1)
@@ -231,8 +235,8 @@ class _Part:
             mend = b.and_(mend, b.icmp_signed("==", number_, b.sub(last, b.i64(1))))
         with b.if_then(mend):
             middles = []
-            for axis, transform in zip("dhw", shape, strict=True):
-                first = b.mul(tile[axis], b.i64(transform.outputs))
+            for axis in "dhw":
+                first = b.mul(tile[axis], phases[axis]["tile"])
                 middles.append(b.add(first, phases[axis]["middle"]))
             x = self.x.at(b, n=tile["n"])
             strides = [self.x.d, self.x.h, self.x.w, self.x.c]

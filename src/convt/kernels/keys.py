@@ -61,6 +61,7 @@ class Channels:
     stream: bool = False  # store past the caches
     depthwise: bool = False  # lanes are groups of one channel in and one out
     prefetch: bool = False  # bring the next block's filters near: few pixels use each
+    by_taps: bool = False  # tap by tap, added to the output, so that each filter is read once
 
     emitter: ClassVar[str] = "convt.kernels.channels"
     family: ClassVar[str] = "channels"
@@ -83,7 +84,7 @@ class Channels:
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         family = "depthwise" if self.depthwise else "channels"
-        stream = stream + ("_ahead" if self.prefetch else "")
+        stream += ("_ahead" if self.prefetch else "") + ("_by_taps" if self.by_taps else "")
         return f"{self.wide.name}_{family}_{tile}{tail}_l{self.lanes}u{self.unroll}{read}{write}{stream}"
 
 
@@ -117,6 +118,7 @@ class Rows:
     forward: bool = False  # a convolution: one phase of outputs, and parts of the input
 
     emitter: ClassVar[str] = "convt.kernels.rows"
+    by_taps: ClassVar[bool] = False
     family: ClassVar[str] = "rows"
     depthwise: ClassVar[bool] = False
     rows: ClassVar[bool] = True
@@ -206,6 +208,7 @@ class Filtering:
     accumulate: bool = False  # outputs are sums over parts of the input, instead of phases
 
     emitter: ClassVar[str] = "convt.kernels.filtering"
+    by_taps: ClassVar[bool] = False
     family: ClassVar[str] = "filtering"
     rows: ClassVar[bool] = False
     depthwise: ClassVar[bool] = False

@@ -72,7 +72,17 @@ SEGMENT = ("out_first", "count", "in_first", "tap_first", "tap_end")
 TAP = ("index", "shift")
 # A phase of minimal filtering: its outputs are pitch * j + out_first; a tile of outputs from j on reads
 # every step-th input from step * (j + in_first) + part on, and a tap reads at step * (j + middle) - shift.
-PHASE = ("out_first", "in_first", "part", "middle", "kind", "tile", "tap_first", "tap_end")
+PHASE = (
+    "out_first",
+    "in_first",
+    "part",
+    "middle",
+    "kind",
+    "tile",
+    "points",
+    "tap_first",
+    "tap_end",
+)
 # A row of the list of runs, which the kernel makes for a box of outputs: where a run starts in the input
 # (bytes from the pixel) and in the packed filters (rows), and how many channels it sums.
 RUN = ("input", "row", "count")
