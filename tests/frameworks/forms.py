@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,3 +100,13 @@ def expected(case: Case, dtype: Any) -> tuple[Array, Array, Array]:
     """What the three operations are on NumPy arrays, which have tests of their own."""
     found: tuple[Array, Array, Array] = three(convt, case, *case.arrays(dtype))
     return found
+
+
+def run_page(name: str) -> dict[str, Any]:
+    """Run the Python of a page of the documentation, and return the names that it makes."""
+    page = Path(__file__).parents[2] / "docs" / name
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for block in blocks:
+        exec(block, names)
+    return names

@@ -10,7 +10,7 @@ import pytest
 
 import convt
 from convt.trilinear import Problem
-from frameworks.forms import CASES, PLAIN, Case, expected, three
+from frameworks.forms import CASES, PLAIN, Case, expected, run_page, three
 from oracles import DTYPES, assert_identical
 from processes import python
 
@@ -306,3 +306,9 @@ def test_training_gives_the_losses_of_lax() -> None:
     ours = losses(lambda x, w: convt.conv3d_transpose(x, w, None, 2))
     assert ours[-1] < 0.9 * ours[0]
     np.testing.assert_allclose(ours, losses(lax_layer), rtol=1e-5)
+
+
+def test_the_page_s_examples_run() -> None:
+    names = run_page("jax.md")
+    assert names["each"].shape == (2, *names["w"].shape)
+    np.testing.assert_allclose(names["hessian_times_w"], names["slope"], rtol=1e-5)

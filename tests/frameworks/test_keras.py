@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from frameworks.forms import run_page
+
 pytest.importorskip("keras", reason="Keras is not installed")
 
 pytestmark = pytest.mark.slow  # a process for each backend
@@ -79,3 +81,8 @@ def test_a_symbolic_tensor_is_told_where_to_go() -> None:
     x = keras.KerasTensor((1, 2, 2, 2, 3))
     with pytest.raises(TypeError, match=r"use the layer convt.keras.Conv3DTranspose"):
         convt.conv3d_transpose(x, x, None, 2)
+
+
+def test_the_page_s_examples_run() -> None:
+    names = run_page("keras.md")
+    assert type(names["swapped"].layers[-1]) is type(names["model"].layers[-1])

@@ -10,7 +10,7 @@ import pytest
 
 import convt
 from convt.trilinear import Problem
-from frameworks.forms import CASES, PLAIN, Case, expected, three
+from frameworks.forms import CASES, PLAIN, Case, expected, run_page, three
 from oracles import DTYPES, assert_identical
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -307,3 +307,9 @@ def test_training_gives_the_losses_of_tensorflow() -> None:
     ours = losses(convt.conv3d_transpose)
     assert ours[-1] < 0.9 * ours[0]
     np.testing.assert_allclose(ours, losses(tf.nn.conv3d_transpose), rtol=1e-5)
+
+
+def test_the_page_s_examples_run() -> None:
+    names = run_page("tensorflow.md")
+    assert names["slope"].shape == names["w"].shape
+    assert names["y"].shape == (1, 8, 8, 8, 16)
