@@ -104,6 +104,23 @@ def test_depthwise(data_format: str) -> None:
 
 
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("into", [1, 3, 40])
+def test_strides_with_dilations(into: int, padding: str, data_format: str) -> None:
+    """Few and many channels: taps whose inputs lie side by side, or apart."""
+    for strides, dilations in (
+        ((2, 1, 2), (1, 2, 3)),
+        ((1, 1, 1), (1, 1, 2)),
+        ((1, 3, 2), (2, 1, 1)),
+    ):
+        given: dict[str, Any] = {"dilations": dilations, "padding": padding}
+        shape: Any = ((5, 7, 9), into, 24, (2, 3, 3), strides)
+        problem = convolution(*shape, data_format=data_format, **given)
+        x, w, _ = problem.integers()
+        assert_identical(problem.call(x, w), problem.define(x, w))
+
+
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 def test_padding_adds_nothing(data_format: str) -> None:
     """Where no tap meets the input the answer is the bias, or 0 without a sign."""
     pads = ((9, 0), (0, 4), (6, 6))
