@@ -223,6 +223,8 @@ def test_each_algorithm() -> None:
 def test_minimal_filtering_keeps_nan_in_its_place() -> None:
     x, w, _ = LARGE.integers()
     x[0, 0, 11, 23, 7] = np.nan
+    x[0, 8, 5, 0, 30] = -np.inf
+    assert_identical(LARGE.call(x, w), LARGE.define(x, w))
     w[1, 2, 0, 7, 3] = np.inf
     assert_identical(LARGE.call(x, w), LARGE.define(x, w))
 
