@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,6 +170,7 @@ def test_accelerate_and_undo() -> None:
         torch.nn.utils.parametrizations.weight_norm(Theirs(4, 4, 3)),
         Theirs(4, 4, 3, device="meta"),
         Theirs(4, 4, 3, dtype=torch.complex64),
+        Theirs(4, 4, 1),
     )
     model[3][0].forward = model[3][0].forward
     calls = []
@@ -183,6 +186,7 @@ def test_accelerate_and_undo() -> None:
         "4": "its class ParametrizedConvTranspose3d may compute otherwise",
         "5": "it is on the device meta",
         "6": "its dtype is torch.complex64",
+        "7": "it has one tap and no stride: PyTorch is as fast",
     }
     assert done.kept == reasons
     assert str(done).splitlines()[:2] == [
@@ -197,7 +201,7 @@ def test_accelerate_and_undo() -> None:
     done.undo()
     assert type(model[1]) is Theirs
     assert str(accelerate(torch.nn.Conv3d(1, 1, 1))) == "no transposed 3-D convolution"
-    assert accelerate(Theirs(1, 1, 1)).swapped == ("",)
+    assert accelerate(Theirs(1, 1, 2)).swapped == ("",)
 
 
 @pytest.mark.parametrize("name", ["DynUNet", "UNet"])
@@ -230,3 +234,11 @@ def test_monai_s_networks(name: str) -> None:
             done.undo()
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_page_s_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "pytorch.md"
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(code, names)
+    assert capsys.readouterr().out == "1: convt\n"

@@ -43,9 +43,10 @@ def accelerate(model: Any) -> Acceleration:
     ----------
     model : torch.nn.Module
         Every `torch.nn.ConvTranspose3d` in it becomes a `ConvTranspose3d`. Its parameters, hooks and
-        `state_dict` stay what they are, and results equal to rounding. A layer is kept as it is on a
-        device other than the CPU, where both are the same, for dtypes that convt doesn't serve, and
-        where its class or its `forward` is not PyTorch's own.
+        `state_dict` stay what they are, and results equal to rounding. A layer is kept as it is where
+        convt would not be faster: on a device other than the CPU, and with a kernel and stride of 1,
+        which is one product of matrices. So is one of a dtype that convt doesn't serve, or whose
+        class or `forward` is not PyTorch's own.
 
     Returns
     -------
@@ -87,4 +88,6 @@ def _why_not(layer: Any) -> str | None:
         return f"it is on the device {layer.weight.device}"
     if layer.weight.dtype not in DTYPES:
         return f"its dtype is {layer.weight.dtype}"
+    if set(layer.kernel_size) == set(layer.stride) == {1}:
+        return "it has one tap and no stride: PyTorch is as fast"
     return None
