@@ -14,7 +14,7 @@ vectors of input instead of broadcasting elements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,7 +29,7 @@ from convt.kernels.keys import Channels
 from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
 
-__all__ = ["Tile", "emit", "emit_block"]
+__all__ = ["Tile", "each_tile", "emit", "emit_block"]
 
 Value = Any
 
@@ -214,12 +214,23 @@ def emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int
     made = function(module, name, _ARGUMENTS)
     b = Builder(made, fma=target.fma)
     filters, bias, table, count, *rest = made.args
-    whole = b.sub(count, b.srem(count, b.i64(heights[0])))
 
     def call(height: int, first: Value) -> None:
         b.call(tiles[height], [filters, bias, b.at(table, b.mul(first, b.i64(16))), *rest])
 
-    # The rest goes to the lowest tile that holds it; a tile's surplus repeats the last pixel.
+    each_tile(b, count, heights, call)
+    b.ret_void()
+    return made
+
+
+def each_tile(
+    b: Builder, count: Value, heights: tuple[int, ...], call: Callable[[int, Value], None]
+) -> None:
+    """Call ``call(height, first)`` for tiles that cover `count` places, `heights` falling.
+
+    The rest goes to the lowest tile that holds it, whose surplus repeats the last place.
+    """
+    whole = b.sub(count, b.srem(count, b.i64(heights[0])))
     left = b.sub(count, whole)
     full = b.icmp_signed(">", left, b.i64(heights[1] if len(heights) > 1 else 0))
     end = b.add(whole, b.select(full, b.i64(heights[0]), b.i64(0)))
@@ -231,8 +242,6 @@ def emit_block(module: ir.Module, target: Target, kernel: Channels, vectors: int
         )
         with b.if_then(fits):
             call(height, whole)
-    b.ret_void()
-    return made
 
 
 def _emit_tile(

@@ -7,13 +7,12 @@ what the first stored.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
 
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
-from convt.kernels.channels import Tile
+from convt.kernels.channels import Tile, each_tile
 from convt.kernels.keys import Channels
 from convt.target import Target
 
@@ -41,19 +40,7 @@ def emit_products(module: ir.Module, target: Target, kernel: Channels, vectors: 
         arguments += [b.at(sums, b.mul(first, out_bytes)), left, in_bytes, out_bytes, *rest]
         b.call(emitted[height], arguments)
 
-    # As in channels.py: the rest goes to the lowest tile that holds it.
-    whole = b.sub(tiles, b.srem(tiles, b.i64(heights[0])))
-    left = b.sub(tiles, whole)
-    full = b.icmp_signed(">", left, b.i64(heights[1] if len(heights) > 1 else 0))
-    end = b.add(whole, b.select(full, b.i64(heights[0]), b.i64(0)))
-    with b.loop(b.i64(0), end, heights[0]) as first:
-        call(heights[0], first)
-    for height, below in [*pairwise((*heights, 0))][1:]:
-        fits = b.and_(
-            b.icmp_signed("<=", left, b.i64(height)), b.icmp_signed(">", left, b.i64(below))
-        )
-        with b.if_then(fits):
-            call(height, whole)
+    each_tile(b, tiles, heights, call)
     b.ret_void()
     return made
 
