@@ -253,9 +253,9 @@ def test_operators_check_what_a_file_may_say() -> None:
     x, w, _ = tensors(PLAIN)
     geometry: Any = ([2, 1, 3], "SAME", [], "NDHWC", [1, 1, 1], 1, None, None)
     with pytest.raises(ValueError, match="output_shape"):
-        torch.ops.nn.conv3d_transpose(x, w, None, [2, 40, 3, 6, 3], *geometry)
+        torch.ops.convt.conv3d_transpose(x, w, None, [2, 40, 3, 6, 3], *geometry)
     with pytest.raises(ValueError, match="the shape of the result is"):
-        torch.ops.nn.conv3d(x, w.swapaxes(3, 4), None, [9, 9, 9, 9, 9], *geometry)
+        torch.ops.convt.conv3d(x, w.swapaxes(3, 4), None, [9, 9, 9, 9, 9], *geometry)
 
 
 def test_importing_convt_imports_no_pytorch_and_the_call_does() -> None:
