@@ -49,11 +49,22 @@ class Journal:
         if resume and Path(path).exists():
             *lines, _ = Path(path).read_text("utf-8").split("\n")
             if not lines or lines[0] != first:
-                raise VolumeError(f"{path}: {_difference(lines[:1], job)}")
+                raise VolumeError(f"{path}: {self._difference(job)}")
             self.done = {int(line) for line in lines[1:]}
             os.truncate(path, len("".join(f"{line}\n" for line in lines).encode()))
         else:
             Path(path).write_text(f"{first}\n", "utf-8")
+
+    @staticmethod
+    def read_job(path: str) -> dict[str, Any]:
+        """The job that a journal belongs to."""
+        try:
+            job = json.loads(Path(path).read_text("utf-8").partition("\n")[0])
+        except ValueError:
+            job = None
+        if not isinstance(job, dict):
+            raise VolumeError(f"{path}: is no journal of an unfinished volume; start anew")
+        return job
 
     def add(self, block: int) -> None:
         """Record a finished block."""
@@ -67,14 +78,9 @@ class Journal:
         finally:
             os.close(file)
 
-
-def _difference(lines: list[str], job: dict[str, Any]) -> str:
-    """Why a journal can't be gone on with."""
-    try:
-        other = json.loads(lines[0])
+    def _difference(self, job: dict[str, Any]) -> str:
+        """Why a journal can't be gone on with."""
+        other = self.read_job(self.path)
         names = [name for name in job if other.get(name) != job[name]]
-    except (IndexError, ValueError, AttributeError):
-        return "is no journal of an unfinished volume; start anew"
-    return (
-        f"the unfinished volume was started with another {' and another '.join(names)}; start anew"
-    )
+        another = " and another ".join(names)
+        return f"the unfinished volume was started with another {another}; start anew"

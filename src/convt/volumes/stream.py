@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from convt.threads import get_num_threads, parse_threads
-from convt.volumes.files import StreamError
+from convt.volumes.files import StreamError, VolumeError
 from convt.volumes.journal import Journal
 from convt.volumes.regions import AXES, Five, Region, count, grid, sizes_of
 from convt.volumes.stores import Sink, Source
@@ -96,24 +96,24 @@ def stream(
         If `memory` does not hold a single block.
     """
     workers = get_num_threads() if threads is None else parse_threads(threads)
-    block = block_sizes(sink, compute, parse_memory(memory), workers)
+    going_on = resume and os.path.exists(sink.part) and os.path.exists(sink.journal)  # noqa: PTH110
+    room = parse_memory(memory)
+    if going_on:  # with the same blocks, of which fewer may be computed at a time
+        block, workers = recorded_blocks(sink, compute, room, workers)
+    else:
+        block = block_sizes(sink, compute, room, workers)
     job = {
         "source": os.path.abspath(source.path),  # noqa: PTH100
         "shape": list(sink.shape),
         "dtype": sink.dtype.name,
         "operation": compute.signature,
-        "blocks (--memory or --threads)": list(block),
+        "blocks": list(block),
     }
-    going_on = resume and os.path.exists(sink.part) and os.path.exists(sink.journal)  # noqa: PTH110
-    with _reporting(sink.path, "can't be written"):
-        if not going_on:
-            sink.discard()
-            try:
-                sink.create()
-            except BaseException:
-                sink.discard()
-                raise
-        journal = Journal(sink.journal, job, resume=going_on)
+    if going_on:
+        journal = Journal(sink.journal, job, resume=True)
+    else:
+        with _reporting(sink.path, "can't be written"):
+            journal = _begun(sink, job)
     try:
         _run(source, sink, compute, block, journal, workers, scheduler, progress)
     except BaseException:
@@ -122,6 +122,17 @@ def stream(
         raise
     with _reporting(sink.path, "can't be written"):
         sink.finish()
+
+
+def _begun(sink: Sink, job: dict[str, Any]) -> Journal:
+    """An empty part and its journal, or nothing."""
+    sink.discard()
+    try:
+        sink.create()
+        return Journal(sink.journal, job, resume=False)
+    except BaseException:
+        sink.discard()
+        raise
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,8 +271,7 @@ def block_sizes(sink: Sink, compute: Compute, memory: int, workers: int) -> Five
     block = list(sink.shape)
 
     def taken() -> int:
-        n, d, h, w, c = ((0, size) for size in block)
-        return compute.bytes((n, d, h, w, c))
+        return compute.bytes(_first(block))
 
     while taken() > each or count(sink.shape, block) < workers * _BLOCKS:
         steps = [-(-size // grain) for size, grain in zip(block, sink.grain, strict=True)]
@@ -278,6 +288,27 @@ def block_sizes(sink: Sink, compute: Compute, memory: int, workers: int) -> Five
             f"at least {least} are needed, or fewer threads"
         )
     n, d, h, w, c = block
+    return n, d, h, w, c
+
+
+def recorded_blocks(sink: Sink, compute: Compute, memory: int, workers: int) -> tuple[Five, int]:
+    """The blocks that an unfinished volume is made of, and how many fit the memory at a time."""
+    found = Journal.read_job(sink.journal).get("blocks", ())
+    if len(found) != 5 or not all(isinstance(size, int) and size > 0 for size in found):
+        raise VolumeError(f"{sink.journal}: is no journal of an unfinished volume; start anew")
+    n, d, h, w, c = found
+    taken = max(compute.bytes(_first(found)), 1)
+    room = memory - _resident() - _SPARE - compute.resident
+    if room < taken:
+        raise ValueError(
+            f"memory of {memory} bytes is too little for the blocks of the unfinished volume: "
+            f"at least {taken + memory - room} are needed"
+        )
+    return (n, d, h, w, c), min(workers, room // taken)
+
+
+def _first(block: Sequence[int]) -> Region:
+    n, d, h, w, c = ((0, size) for size in block)
     return n, d, h, w, c
 
 
