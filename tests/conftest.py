@@ -27,11 +27,14 @@ _cache_folder = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Point convt's cache of object code away from the user's own."""
+    """Point convt's cache of object code away from the user's own; parallel workers share one."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
     folder = tempfile.mkdtemp(prefix="convt-tests-")
     config.stash[_cache_folder] = folder
     os.environ["CONVT_CACHE_DIR"] = folder
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(config.stash[_cache_folder], ignore_errors=True)
+    if _cache_folder in config.stash:
+        shutil.rmtree(config.stash[_cache_folder], ignore_errors=True)

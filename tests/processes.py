@@ -19,3 +19,12 @@ def python(code: str, **environment: str) -> str:
     )
     assert done.returncode == 0, f"ended with {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def limited(line: list[str], size: int) -> list[str]:
+    """The command `line`, with files limited to `size` bytes: as a command, since forks warn."""
+    code = (
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", code, *line]

@@ -19,6 +19,7 @@ import pytest
 import convt
 from convt import cli
 from convt.volumes import read, shepp_logan, write
+from processes import limited
 
 nibabel: Any = typed_nibabel  # its types stop at half of its functions
 MRI = Path(nibabel.__file__).parent / "tests" / "data" / "anatomical.nii"
@@ -60,11 +61,9 @@ def cube(tmp_path: Path) -> Path:
     return path
 
 
-def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+def process(*arguments: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "convt.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, **options
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 # --- help and version -----------------------------------------------------------------------------
@@ -341,15 +340,11 @@ def test_exit_codes_of_the_process() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit that only POSIX systems have")
 @pytest.mark.parametrize("suffix", [".npy", ".nii"])
 def test_a_disk_that_fills_leaves_nothing(cube: Path, tmp_path: Path, suffix: str) -> None:
-    import resource
-
     out = tmp_path / f"out{suffix}"
     np.save(cube, np.ones((64, 64, 64), np.float32))
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-
-    done = process("apply", cube, "-f", "nearest", "-s", 2, "-o", out, preexec_fn=limit)
+    line = [sys.executable, "-m", "convt.cli", "apply", str(cube), "-f", "nearest", "-s", "2", "-o"]
+    line = limited([*line, str(out)], 1 << 20)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert re.fullmatch(rf"convt: {re.escape(str(out))}: .*\n", done.stderr)
     assert list(tmp_path.iterdir()) == [cube]
@@ -368,8 +363,11 @@ def test_an_early_interrupt_leaves_nothing(
 
         compute = Blocks.compute
 
+        once = iter([{number:d}])
+
         def interrupted(*arguments):
-            os.kill(os.getpid(), {number:d})
+            for number in once:  # a second signal is a user's who can't wait
+                os.kill(os.getpid(), number)
             time.sleep(0.3)
             return compute(*arguments)
 

@@ -39,6 +39,9 @@ _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _JOINED = 128  # products of neighbouring taps that become one run, about
 _AFAR = 3  # instructions that wait for a vector of filters from beyond the second-level cache
+_NEAR = (
+    1 << 18
+)  # bytes of filters that stay near: of no one processor, since bits follow the choice
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
 _MOVE = 5  # instructions that move one vector into or out of a slab, transposed
 _PICK = 1  # instructions that move one element, where neither side is dense
@@ -135,7 +138,7 @@ def _direct(
     """The direct sum, by the family that counting instructions favours."""
     computed = _rewritten(spec, access)
     channels = _channels(computed, target, access, depthwise=computed.groups < spec.groups)
-    channels, one = _by_taps(computed, target, channels, _channels_cost(computed, channels))
+    channels, one = _by_taps(computed, channels, _channels_cost(computed, channels))
     if family == "channels":
         return _Direct(Choice(channels, computed, "asked for"), one)
     if not finite:
@@ -240,26 +243,26 @@ def _channels_cost(spec: Spec, kernel: Channels) -> float:
     return sums + overhead + _slabs(spec, kernel)
 
 
-def _by_taps(spec: Spec, target: Target, kernel: Channels, cost: float) -> tuple[Channels, float]:
+def _by_taps(spec: Spec, kernel: Channels, cost: float) -> tuple[Channels, float]:
     """The kernel and its cost, tap by tap if that costs less: where filters come from afar.
 
     Box by box, filters are read once a box, and once a tile where those of a block outgrow the cache.
     """
     shape, item = axes(spec), kernel.wide.bytes
     in_channels = spec.in_channels // spec.groups
-    taps, l2 = prod(spec.kernel), target.l2_bytes // 2
+    taps = prod(spec.kernel)
     if kernel.depthwise or taps == 1 or spec.groups > 1:
         return kernel, cost
     vectors = -(-spec.out_channels // kernel.lanes)
     row = in_channels * vectors  # vectors of filters, a tap
-    if taps * row * kernel.lanes * item <= l2:
+    if taps * row * kernel.lanes * item <= _NEAR:
         return kernel, cost
     hits = spec.batch * prod(axis.hits for axis in shape)
     most = prod(max((len(p.taps) for p in axis.phases), default=0) for axis in shape)
     boxes = prod(
         sum(s.tap_end - s.tap_first for s in axis.segments(0, axis.output)) for axis in shape
     )
-    if most * in_channels * kernel.block_channels * item > l2 // 2:
+    if most * in_channels * kernel.block_channels * item > _NEAR // 2:
         boxes = max(boxes, hits // kernel.pixels)
     blocks = -(-vectors // kernel.vectors)
     added = hits * blocks * (_RUN_COST / kernel.pixels + 2 * kernel.vectors)

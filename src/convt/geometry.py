@@ -165,10 +165,11 @@ class Axis:
         for phase in self.phases:
             low, high = self._positions(phase, start, stop)
             for tap in phase.taps:
-                begin = max(self.step * low - tap.shift, 0)
-                close = min(self.step * (high - 1) - tap.shift + 1, self.input)
-                if begin < close:
-                    first, end = min(first, begin), max(end, close)
+                m = max(low, -(-tap.shift // self.step))
+                last = min(high - 1, (self.input - 1 + tap.shift) // self.step)
+                if m <= last:
+                    first = min(first, self.step * m - tap.shift)
+                    end = max(end, self.step * last - tap.shift + 1)
         return min(first, end), end
 
     @property

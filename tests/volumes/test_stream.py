@@ -25,6 +25,7 @@ from convt.volumes.journal import Journal
 from convt.volumes.regions import grid, sizes_of
 from convt.volumes.stores import create_sink, open_source
 from convt.volumes.stream import block_sizes, parse_memory
+from processes import limited
 
 zarr: Any = pytest.importorskip("zarr")
 
@@ -387,14 +388,9 @@ def test_a_file_that_vanishes(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit that only POSIX systems have")
 def test_a_disk_that_fills_on_the_way(store: Path, tmp_path: Path) -> None:
-    import resource
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-
     line = line_of(store, tmp_path / "out.zarr")
     done = subprocess.run(
-        line, capture_output=True, text=True, timeout=60, check=False, preexec_fn=limit
+        limited(line, 6000), capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"convt: .*out\.zarr: can't be written: File too large\n", done.stderr)
