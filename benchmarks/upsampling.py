@@ -5,8 +5,8 @@ It needs the libraries of requirements/bench.txt. docs/upsampling.md has the tab
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,7 +31,9 @@ ROUNDS = 7
 
 def main() -> None:
     """Measure the sizes on the command line, or all, and print the table."""
-    sizes = [int(text) for text in sys.argv[1:]] or SIZES
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="voxels along each side")
+    sizes = parser.parse_args().sizes
     print("\n".join(f"{name}: {value}" for name, value in describe().items()))
     passes = [
         found
