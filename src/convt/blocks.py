@@ -22,6 +22,7 @@ from convt.algorithm import parse_algorithm
 from convt.api import channel_parts, choose_plan, compiled
 from convt.family import Access
 from convt.geometry import axes
+from convt.layouts import transposed_filters
 from convt.memory import Block
 from convt.plan import Plan, make_plan, reads, restrict, units
 from convt.spec import Spec
@@ -238,10 +239,7 @@ class Blocks:
             shape = self._shape(region, spec.out_channels)
             result[...] = reference.conv3d_transpose(block, w, shape, *rest, **shared)
             return
-        # In the transposed layout, groups are of what the transposed convolution puts out.
-        out, share = spec.out_channels // spec.groups, spec.in_channels // spec.groups
-        w = w.reshape(*spec.kernel, spec.groups, out, share).swapaxes(4, 5)
-        w = w.reshape(*spec.kernel, spec.in_channels, out)
+        w = transposed_filters(w.swapaxes(3, 4), spec.groups)
         result[...] = reference.input_gradient(block, w, size, *rest, **shared)
 
 

@@ -39,9 +39,7 @@ _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _JOINED = 128  # products of neighbouring taps that become one run, about
 _AFAR = 3  # instructions that wait for a vector of filters from beyond the second-level cache
-_NEAR = (
-    1 << 18
-)  # bytes of filters that stay near: of no one processor, since bits follow the choice
+_NEAR = 1 << 18  # bytes of filters that stay near: of no one processor, as bits follow
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
 _MOVE = 5  # instructions that move one vector into or out of a slab, transposed
 _PICK = 1  # instructions that move one element, where neither side is dense

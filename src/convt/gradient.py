@@ -20,6 +20,7 @@ from convt.arguments import parse_integer
 from convt.arrays import adapter
 from convt.family import Access
 from convt.gradient_run import filter_gradient
+from convt.layouts import convolution_filters, transposed_filters
 from convt.spec import Spec, make_convolution_spec, make_gradient_spec
 from convt.threads import get_num_threads, parse_threads
 
@@ -150,10 +151,8 @@ def input_gradient(
     (1, 2, 2, 2, 8)
     """
     w, groups = np.asarray(filters), parse_integer("groups", groups, 1)
-    if groups != 1 and w.ndim == 5 and w.shape[3] % groups == 0:
-        # [..., groups * out, in] -> [..., out, groups * in], which is what a convolution has.
-        split = w.reshape(*w.shape[:3], groups, w.shape[3] // groups, w.shape[4])
-        w = split.swapaxes(3, 4).reshape(*w.shape[:3], w.shape[3] // groups, groups * w.shape[4])
+    if w.ndim == 5 and w.shape[3] % groups == 0:  # what does not fit, `conv3d` refuses
+        w = convolution_filters(w, groups)
     return conv3d(
         output_gradient, w, strides, padding, data_format, dilations,
         groups=groups, out=out, threads=threads, algorithm=algorithm,
@@ -307,11 +306,8 @@ def conv3d_transpose_vjp(
 
 def _define(spec: Spec, x: Array, w: Array, b: Array | None) -> Array:
     """What the definition answers; filters are ``[..., out_channels, in_channels / groups]``."""
-    g = spec.groups
-    # In the transposed layout, groups are of what the transposed convolution puts out.
-    split = w.reshape(*spec.kernel, g, spec.out_channels // g, spec.in_channels // g)
-    w = split.swapaxes(4, 5).reshape(*spec.kernel, spec.in_channels, spec.out_channels // g)
+    w = transposed_filters(w.swapaxes(3, 4), spec.groups)
     return reference.input_gradient(
         x, w, spec.output_size, spec.strides, spec.padding, spec.data_format, spec.dilations,
-        bias=b, groups=g,
+        bias=b, groups=spec.groups,
     )  # fmt: skip

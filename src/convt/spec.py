@@ -244,7 +244,7 @@ def make_convolution_spec(
 
 
 def adjoint(spec: Spec) -> Spec:
-    """The convolution that is the adjoint of a transposed one: from its outputs back to its inputs."""
+    """The problem in the other direction: the convolution of a transposed one, or the other way round."""
     return replace(
         spec,
         in_channels=spec.out_channels,
@@ -252,7 +252,7 @@ def adjoint(spec: Spec) -> Spec:
         input_size=spec.output_size,
         output_size=spec.input_size,
         bias=False,
-        forward=True,
+        forward=not spec.forward,
     )
 
 

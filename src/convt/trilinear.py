@@ -21,16 +21,15 @@ import numpy.typing as npt
 from convt.algorithm import parse_algorithm
 from convt.api import conv3d_transpose
 from convt.gradient import conv3d, conv3d_transpose_filter_gradient
-from convt.spec import Spec
+from convt.layouts import convolution_filters
+from convt.spec import Spec, adjoint
 from convt.threads import parse_threads
 
 __all__ = [
     "KINDS",
     "Kind",
     "Problem",
-    "convolution_filters",
     "decode",
-    "transposed_filters",
 ]
 
 Array = npt.NDArray[Any]
@@ -56,14 +55,7 @@ class Problem:
     def of(cls, spec: Spec, threads: int | None, algorithm: str | None) -> Problem:
         """The form of a transposed convolution or of a convolution."""
         if spec.forward:
-            spec = replace(
-                spec,
-                in_channels=spec.out_channels,
-                out_channels=spec.in_channels,
-                input_size=spec.output_size,
-                output_size=spec.input_size,
-                forward=False,
-            )
+            spec = adjoint(spec)
         return cls(replace(spec, bias=False), threads, algorithm)
 
     def shape(self, kind: Kind) -> tuple[int, ...]:
@@ -129,33 +121,3 @@ def decode(text: str | bytes) -> tuple[Kind, Problem]:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def convolution_filters(filters: Any, groups: int) -> Any:
-    """Filters as `convt.conv3d` has them; any framework's array.
-
-    Examples
-    --------
-    >>> convolution_filters(np.ones((3, 3, 3, 6, 4)), groups=2).shape
-    (3, 3, 3, 3, 8)
-    """
-    if groups == 1:
-        return filters
-    *kernel, out, into = filters.shape
-    split = filters.reshape(*kernel, groups, out // groups, into).swapaxes(3, 4)
-    return split.reshape(*kernel, out // groups, groups * into)
-
-
-def transposed_filters(filters: Any, groups: int) -> Any:
-    """Filters of `convt.conv3d` as `convt.conv3d_transpose` has them; any framework's array.
-
-    Examples
-    --------
-    >>> transposed_filters(np.ones((3, 3, 3, 3, 8)), groups=2).shape
-    (3, 3, 3, 6, 4)
-    """
-    if groups == 1:
-        return filters
-    *kernel, out, into = filters.shape
-    split = filters.reshape(*kernel, out, groups, into // groups).swapaxes(3, 4)
-    return split.reshape(*kernel, groups * out, into // groups)

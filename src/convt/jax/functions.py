@@ -8,8 +8,9 @@ from jax import Array
 from jax import numpy as jnp
 
 from convt.jax.primitives import compute
+from convt.layouts import transposed_filters
 from convt.spec import make_convolution_spec, make_gradient_spec, make_spec
-from convt.trilinear import Problem, transposed_filters
+from convt.trilinear import Problem
 
 __all__ = ["conv3d", "conv3d_transpose", "conv3d_transpose_filter_gradient"]
 

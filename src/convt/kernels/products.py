@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from convt.kernels.builder import I64, PTR, Builder, Slot, function
+from convt.kernels.builder import I64, PTR, Builder, function
 from convt.kernels.channels import Tile, each_tile
 from convt.kernels.keys import Channels
 from convt.target import Target
@@ -59,7 +59,6 @@ def _emit_tile(
     index = [b.minimum(b.i64(k), last) if k else b.i64(0) for k in range(height)]
     places = [b.at(inputs, b.mul(k, in_bytes)) for k in index]
     zero = b.splat_constant(tile.kind, 0.0)
-    done = Slot(b, I64, b.i64(0))
     with b.loop(b.i64(0), channels, chain) as first:
         for row in tile.sums:
             for total in row:
@@ -73,11 +72,10 @@ def _emit_tile(
             for k, row in zip(index, tile.sums, strict=True)
             for total, step in zip(row, tile.steps, strict=True)
         ]
-        with b.if_then(b.icmp_signed(">", done.get(), b.i64(0))):
+        with b.if_then(b.icmp_signed(">", first, b.i64(0))):
             for total, place in results:
                 total.set(b.fadd(b.load(place, typ=tile.kind, align=align), total.get()))
         for total, place in results:
             b.store(total.get(), place, align=align)
-        done.set(b.i64(1))
     b.ret_void()
     return made

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from convt.algorithm import parse_algorithm
 from convt.arguments import parse_data_format, parse_padding, parse_per_axis
+from convt.layouts import transposed_filters
 from convt.spec import make_convolution_spec, make_gradient_spec, make_spec
 from convt.threads import parse_threads
 from convt.torch import kernels
@@ -22,7 +23,6 @@ from convt.torch.direct import direct
 from convt.torch.geometry import EXPLICIT, Geometry
 from convt.torch.operators import OPERATORS
 from convt.torch.views import DTYPES, array
-from convt.trilinear import transposed_filters
 
 __all__ = ["conv3d", "conv3d_transpose", "conv3d_transpose_filter_gradient"]
 

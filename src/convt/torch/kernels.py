@@ -14,11 +14,11 @@ import torch
 from convt import api, gradient
 from convt.algorithm import parse_algorithm
 from convt.family import Access
+from convt.layouts import convolution_filters
 from convt.spec import Spec
 from convt.threads import get_num_threads
 from convt.torch.geometry import Geometry
 from convt.torch.views import array, channels_last, empty
-from convt.trilinear import convolution_filters
 
 __all__ = ["convolve", "filter_gradient", "transpose"]
 
