@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from llvmlite import ir
 
 from convt import jit, target
+from convt.kernels import ir
 from convt.kernels.copy import emit_copy
 from convt.kernels.keys import Element
 from convt.target import Target

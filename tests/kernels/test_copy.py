@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llvmlite import ir
 
 from convt import jit, target
-from convt.kernels.builder import Builder
+from convt.kernels import ir
+from convt.kernels.builder import F32, PTR, Builder
 from convt.kernels.copy import transpose
 from convt.kernels.keys import Element
 from oracles import BFLOAT16, assert_identical, integers
@@ -78,10 +78,9 @@ def test_transpose_turns_about_the_diagonal(lanes: int) -> None:
     def make(processor: target.Target) -> str:
         """Load `lanes` vectors from the record, and store them there, turned."""
         module = ir.Module()
-        pointer = ir.PointerType()
-        run = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, pointer]), "run")
+        run = ir.Function(module, "run", [PTR, PTR])
         b = Builder(run, fma=processor.fma)
-        kind = ir.VectorType(ir.FloatType(), lanes)
+        kind = ir.vector(F32, lanes)
         places = [b.at(run.args[0], b.i64(4 * lanes * row)) for row in range(lanes)]
         rows = [b.load(place, align=4, typ=kind) for place in places]
         for row, place in zip(transpose(b, rows), places, strict=True):

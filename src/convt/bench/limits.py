@@ -13,9 +13,9 @@ from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
 from convt import jit, target
+from convt.kernels import ir
 from convt.kernels.builder import F32, F64, PTR, Builder, Slot
 from convt.target import Target
 
@@ -72,7 +72,7 @@ class Copy:
 def emit(kernel: MultiplyAdd | Copy, target: Target) -> str:
     """The kernel: its record holds counts and addresses, its workspace is where results go."""
     module = ir.Module(kernel.name)
-    run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
+    run = ir.Function(module, "run", [PTR, PTR])
     b = Builder(run, fma=target.fma)
     if isinstance(kernel, MultiplyAdd):
         _multiply_add(b, kernel, *run.args)
@@ -85,7 +85,7 @@ def emit(kernel: MultiplyAdd | Copy, target: Target) -> str:
 def _multiply_add(b: Builder, kernel: MultiplyAdd, record: Any, workspace: Any) -> None:
     """``sum = sum * factor + step`` in every lane of every chain; record: number of rounds."""
     element = F32 if kernel.code == "f32" else F64
-    kind = ir.VectorType(element, kernel.lanes)
+    kind = ir.vector(element, kernel.lanes)
     size = kernel.lanes * (4 if kernel.code == "f32" else 8)
     factor, step = (b.read(b.at(workspace, b.i64(i * size)), kind, align=8) for i in range(2))
     sums = [Slot(b, kind, step) for _ in range(kernel.chains)]
@@ -99,7 +99,7 @@ def _multiply_add(b: Builder, kernel: MultiplyAdd, record: Any, workspace: Any) 
 
 def _copy(b: Builder, kernel: Copy, record: Any, workspace: Any) -> None:
     """Record: bytes to copy, and from where to where in the workspace."""
-    kind, size = ir.VectorType(F32, kernel.lanes), 4 * kernel.lanes
+    kind, size = ir.vector(F32, kernel.lanes), 4 * kernel.lanes
     source, result = (b.at(workspace, b.word(record, i)) for i in (1, 2))
     with b.loop(b.i64(0), b.word(record, 0), size * _UNROLL) as start:
         offsets = [b.add(start, b.i64(size * i)) for i in range(_UNROLL)]

@@ -15,5 +15,5 @@ __all__ = ["emit"]
 
 def emit(kernel: Kernel, target: Target) -> str:
     """The module of `kernel` for `target`: LLVM IR that defines ``run(record, workspace)``."""
-    # Emitters load llvmlite, which takes longer than all of convt: only once a kernel is asked for.
+    # Loaded only once a kernel is asked for.
     return str(import_module(kernel.emitter).emit(kernel, target))

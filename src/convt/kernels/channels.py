@@ -20,8 +20,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
 from convt.kernels.elements import number
@@ -77,7 +76,7 @@ class _Box:
         """Set the task's outputs to the bias, which the taps' products are added to."""
         b, kernel = self.b, self.kernel
         low, high = self.task.blocks
-        kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+        kind = ir.vector(number(kernel.wide), kernel.lanes)
         size = b.i64(kernel.wide.bytes)
         first = b.mul(low, b.i64(kernel.block_channels))
         end = b.mul(high, b.i64(kernel.block_channels))
@@ -258,7 +257,7 @@ def _emit_tile(
     b = Builder(made, fma=target.fma)
     filters, bias, table, *runs, valid, offset = made.args
     tile = _Listed(b, kernel, pixels, vectors, filters, table, valid, offset)
-    zero = b.splat_constant(tile.kind, 0.0)
+    zero = ir.constant(tile.kind, 0.0)
     accumulate(b, Runs(*runs), [s for r in tile.sums for s in r], tile.run, zero)
     tile.store(bias)
     b.ret_void()
@@ -271,7 +270,7 @@ class Tile:
     def __init__(self, b: Builder, kernel: Channels, pixels: int, vectors: int) -> None:
         self.b, self.kernel, self.vectors = b, kernel, vectors
         self.lanes, self.size = kernel.lanes, kernel.wide.bytes
-        self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+        self.kind = ir.vector(number(kernel.wide), kernel.lanes)
         self.unroll = kernel.unroll if pixels == kernel.heights(vectors)[0] else 1
         self.sums = [[Slot(b, self.kind) for _ in range(vectors)] for _ in range(pixels)]
         self.steps = [b.i64(v * self.lanes * self.size) for v in range(vectors)]

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, function
 from convt.kernels.elements import load, store
 from convt.kernels.keys import Element
@@ -129,7 +128,7 @@ class _Copy:
 
     def columns(self, ni: Value, nj: Value) -> None:
         """Source dense along i: a few dense channels are (de)interleaved, else blocks transposed."""
-        b, done = self.b, self.b.append_basic_block("copied")
+        b, done = self.b, self.b.label("copied")
         for few in self.few:
             count = b.i64(few)
             dense = b.icmp_signed("==", self.di, b.i64(few * self.destination.bytes))
@@ -141,8 +140,7 @@ class _Copy:
                 self._part(few, nj)
                 b.branch(done)
         self.blocks(ni, nj)
-        b.branch(done)
-        b.position_at_end(done)
+        b.begin(done)
 
     def _join(self, few: int, ni: Value) -> None:
         """Rows of a few channels -> pixels."""

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot
 from convt.kernels.copy import emit_copy
 from convt.kernels.elements import number
@@ -97,7 +96,7 @@ def emit_run(
 
     ``compute(b, fields, task, x, y, scratch)`` emits the family's own part.
     """
-    run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
+    run = ir.Function(module, "run", [PTR, PTR])
     b = Builder(run, fma=target.fma)
     record, scratch = run.args
     fields = Fields(b, record)
@@ -117,7 +116,7 @@ def tasks(b: Builder, fields: Fields) -> Iterator[Value]:
     taken = Slot(b, I64)
 
     def more() -> Value:
-        taken.set(b.atomic_rmw("add", fields.place("next"), b.i64(1), "monotonic"))
+        taken.set(b.atomic_add(fields.place("next"), b.i64(1)))
         return b.icmp_signed("<", taken.get(), fields["tasks"])
 
     with b.repeat(more):
@@ -300,7 +299,7 @@ class _Driver:
                 line = b.at(place, b.mul(c, slab.c))
                 for start, stop in ((w0, low), (high, w1)):
                     with b.loop(start, stop) as w:
-                        zero = ir.Constant(number(self.family.wide), 0.0)
+                        zero = ir.constant(number(self.family.wide), 0.0)
                         b.store(zero, b.at(line, b.mul(w, slab.w)))
             arguments = [source.at(b, n=n, d=d, h=h, w=low), source.c, source.w]
             arguments += [b.at(place, b.mul(low, slab.w)), slab.c, slab.w]

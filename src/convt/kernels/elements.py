@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import F32, F64, I16, I32, I64, Builder
 from convt.kernels.keys import Element
 
@@ -39,7 +38,7 @@ def load(b: Builder, element: Element, pointer: Value, lanes: int, *, half: bool
         shifted = b.shl(b.zext(bits, _kind(I32, lanes)), _constant(I32, lanes, 16))
         return b.bitcast(shifted, kind)
     if half:
-        return b.fpext(b.bitcast(bits, _kind(ir.HalfType(), lanes)), kind)
+        return b.fpext(b.bitcast(bits, _kind(ir.F16, lanes)), kind)
     return _widen_half(b, bits, lanes)
 
 
@@ -56,24 +55,23 @@ def narrow(b: Builder, element: Element, value: Value, lanes: int, *, half: bool
     if element.code == "bf16":
         return _round_bfloat(b, value, lanes)
     if element.code == "f16" and half:
-        return b.bitcast(b.fptrunc(value, _kind(ir.HalfType(), lanes)), _kind(I16, lanes))
+        return b.bitcast(b.fptrunc(value, _kind(ir.F16, lanes)), _kind(I16, lanes))
     return _round_half(b, value, lanes) if element.code == "f16" else value
 
 
 def _kind(element: ir.Type, lanes: int) -> ir.Type:
-    return element if lanes == 1 else ir.VectorType(element, lanes)
+    return element if lanes == 1 else ir.vector(element, lanes)
 
 
-def _constant(element: ir.Type, lanes: int, value: float) -> ir.Constant:
-    kind = _kind(element, lanes)
-    return ir.Constant(kind, value) if lanes == 1 else Builder.splat_constant(kind, value)
+def _constant(element: ir.Type, lanes: int, value: float) -> Value:
+    return ir.constant(_kind(element, lanes), value)
 
 
 def _widen_half(b: Builder, bits: Value, lanes: int) -> Value:
     """float16 -> float32: shift exponent and fraction in place, scale by 2**112, mend Inf and NaN."""
     wide, kind = _kind(I32, lanes), _kind(F32, lanes)
 
-    def bits_of(value: int) -> ir.Constant:
+    def bits_of(value: int) -> Value:
         return _constant(I32, lanes, value)
 
     whole = b.zext(bits, wide)
@@ -90,7 +88,7 @@ def _round_half(b: Builder, value: Value, lanes: int) -> Value:
     """float32 -> float16, to nearest, ties to even."""
     wide, kind = _kind(I32, lanes), _kind(F32, lanes)
 
-    def bits_of(value: int) -> ir.Constant:
+    def bits_of(value: int) -> Value:
         return _constant(I32, lanes, value)
 
     bits = b.bitcast(value, wide)
@@ -111,12 +109,12 @@ def _round_half(b: Builder, value: Value, lanes: int) -> Value:
 def _round_bfloat(b: Builder, value: Value, lanes: int) -> Value:
     """float32 -> bfloat16, to nearest, ties to even; a NaN stays one."""
 
-    def bits_of(value: int) -> ir.Constant:
+    def bits_of(value: int) -> Value:
         return _constant(I32, lanes, value)
 
     bits = b.bitcast(value, _kind(I32, lanes))
     top = b.lshr(bits, bits_of(16))
     rounded = b.lshr(b.add(bits, b.add(bits_of(0x7FFF), b.and_(top, bits_of(1)))), bits_of(16))
-    nan = b.fcmp_unordered("uno", value, value)
+    nan = b.unordered(value, value)
     result = b.select(nan, b.or_(top, bits_of(0x40)), rounded)
     return b.trunc(result, _kind(I16, lanes))

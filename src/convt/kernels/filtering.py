@@ -19,8 +19,7 @@ from functools import partial, reduce
 from math import prod
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
 from convt.kernels.channels import emit_block
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, tap
@@ -84,9 +83,9 @@ class _Part:
         """What lies beyond the input reads as zeros."""
         b = self.b
         end = b.maximum(self.in_bytes, self.out_bytes)
-        kind = ir.VectorType(number(self.kernel.wide), self.kernel.lanes)
+        kind = ir.vector(number(self.kernel.wide), self.kernel.lanes)
         with b.loop(b.i64(0), end, self.kernel.lanes * self.kernel.wide.bytes) as offset:
-            b.store(b.splat_constant(kind, 0.0), b.at(self.zeros, offset), align=4)
+            b.store(ir.constant(kind, 0.0), b.at(self.zeros, offset), align=4)
 
     def phase(
         self,
@@ -142,7 +141,7 @@ class _Part:
         tile = self._tile(i)
         table = b.stack(PTR, max(prod(t.points for t in shape) for shape in shapes(self.kernel)))
         place = Slot(b, PTR, table)
-        origin, inside = self.x.at(b, n=tile["n"]), ir.Constant(I1, 1)
+        origin, inside = self.x.at(b, n=tile["n"]), ir.constant(I1, 1)
         with (
             self._reads(phases, tile, "d", origin, inside) as deep,
             self._reads(phases, tile, "h", *deep) as high,
@@ -268,7 +267,7 @@ def _emit_enter(module: ir.Module, target: Target, kernel: Filtering, shape: Sha
     made = function(module, name, [PTR, PTR, I64, I64])
     b = Builder(made, fma=target.fma)
     table, points, point_bytes, channels = made.args
-    kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+    kind = ir.vector(number(kernel.wide), kernel.lanes)
     size = kernel.wide.bytes
     keys = box(*(t.points for t in shape))
     with b.loop(b.i64(0), channels, kernel.lanes) as channel:
@@ -302,13 +301,13 @@ def _emit_leave(
     b = Builder(made, fma=target.fma)
     sums, point_bytes, y, *rest = made.args
     steps, valid, (channels, bias, spoilt) = rest[:3], rest[3:6], rest[6:]
-    kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+    kind = ir.vector(number(kernel.wide), kernel.lanes)
     size, lanes = kernel.wide.bytes, kernel.lanes
     keys = box(*(t.points for t in shape))
     outputs = box(*(t.outputs for t in shape))
     pairs = zip(valid, shape, strict=True)
     whole = reduce(b.and_, [b.icmp_signed("==", n, b.i64(t.outputs)) for n, t in pairs])
-    zero = b.splat_constant(kind, 0.0)
+    zero = ir.constant(kind, 0.0)
     seen = Slot(b, kind, zero)
     with b.loop(b.i64(0), channels, lanes) as channel:
         first = b.minimum(channel, b.sub(channels, b.i64(lanes)))
@@ -329,7 +328,7 @@ def _emit_leave(
             with b.if_then(_inside(b, key, valid, whole)):
                 value = found[key]
                 if more:
-                    value = b.select(again, b.splat_constant(kind, -0.0), value)
+                    value = b.select(again, ir.constant(kind, -0.0), value)
                     value = b.fadd(value, b.load(place, align=1, typ=kind))
                     seen.set(b.multiply_add(value, zero, seen.get()))
                 b.store(value, place, align=1)
@@ -348,9 +347,9 @@ def _at_points(
 
 def _mark(b: Builder, seen: Value, spoilt: Value) -> None:
     """Store 1 if a lane of `seen` is NaN, else 0."""
-    lanes = ir.IntType(seen.type.count)
-    bad = b.bitcast(b.fcmp_unordered("uno", seen, seen), lanes)
-    bad = b.icmp_unsigned("!=", bad, ir.Constant(lanes, 0))
+    lanes = ir.integer(seen.type.count)
+    bad = b.bitcast(b.unordered(seen, seen), lanes)
+    bad = b.icmp_unsigned("!=", bad, ir.constant(lanes, 0))
     b.store(b.zext(bad, I64), spoilt, align=8)
 
 
@@ -409,7 +408,7 @@ def _list_taps(
         return b.loop(phases[axis]["tap_first"], phases[axis]["tap_end"])
 
     with taps("d") as d, taps("h") as h, taps("w") as w:
-        index, offset, inside = b.i64(0), b.i64(0), ir.Constant(ir.IntType(1), 1)
+        index, offset, inside = b.i64(0), b.i64(0), ir.constant(I1, 1)
         for axis, number_, place, stride in zip("dhw", (d, h, w), places, strides[:3], strict=True):
             entry = tap(b, fields, axis, number_)
             position = b.sub(b.mul(place, fields[f"step_{axis}"]), entry["shift"])

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import PTR, Builder
 from convt.kernels.copy import emit_copy
 from convt.kernels.driver import Fields, tasks
@@ -25,7 +24,7 @@ Value = Any
 def emit(kernel: PackFilters, target: Target) -> str:
     """The packing kernel; a task is one block of output channels and one depth of the kernel."""
     module = ir.Module(kernel.name)
-    run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
+    run = ir.Function(module, "run", [PTR, PTR])
     b = Builder(run, fma=target.fma)
     fields = Fields(b, run.args[0])
     with tasks(b, fields) as index:
@@ -67,7 +66,7 @@ def _task(b: Builder, kernel: PackFilters, target: Target, fields: Fields, index
     with b.loop(b.i64(0), fields["kernel_h"]) as h, b.loop(b.i64(0), fields["kernel_w"]) as w:
         place = b.at(packed, b.dot((h, line_bytes), (w, tap_bytes)))
         with b.loop(b.i64(0), channels) as i, b.loop(count, lanes) as lane:
-            zero = ir.Constant(number(kernel.wide), 0.0)
+            zero = ir.constant(number(kernel.wide), 0.0)
             b.store(zero, b.at(place, b.dot((i, row_bytes), (lane, b.i64(size)))))
         taps = b.at(source, b.dot((h, fields["source_h"]), (w, fields["source_w"])))
         b.call(

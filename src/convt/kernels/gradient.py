@@ -21,9 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-
-from convt.kernels.builder import I32, I64, PTR, Builder, Slot, function
+from convt.kernels import ir
+from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
 from convt.kernels.copy import emit_copy
 from convt.kernels.driver import Fields, View, row, tasks
 from convt.kernels.elements import number
@@ -43,7 +42,7 @@ _ADDED = 4  # vectors that are added at a time
 def emit(kernel: FilterGradient, target: Target) -> str:
     """The kernel: both stages, of which the record names one."""
     module = ir.Module(kernel.name)
-    run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
+    run = ir.Function(module, "run", [PTR, PTR])
     b = Builder(run, fma=target.fma)
     record, scratch = run.args
     stages = [_emit_stage(module, kernel, target, stage) for stage in ("sum", "add")]
@@ -95,9 +94,9 @@ def _emit_sum(
     here = b.at(scratch, fields["workspace_sums"])
     there = b.at(fields.pointer("partial"), b.mul(index, fields["block_bytes"]))
     sums = b.select(alone, here, there)
-    kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+    kind = ir.vector(number(kernel.wide), kernel.lanes)
     with b.loop(b.i64(0), fields["block_bytes"], kernel.lanes * kernel.wide.bytes) as place:
-        b.store(b.splat_constant(kind, 0.0), b.at(sums, place), align=4)
+        b.store(ir.constant(kind, 0.0), b.at(sums, place), align=4)
     boxes = b.i64(1)
     for axis in ("n", *_AXES):
         boxes = b.mul(boxes, fields[f"{axis}_boxes"])
@@ -118,7 +117,7 @@ def _emit_add(
 ) -> None:
     """Add the parts' sums of one tap of one block."""
     size = kernel.lanes * kernel.wide.bytes
-    kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+    kind = ir.vector(number(kernel.wide), kernel.lanes)
     tap: dict[str, Value] = {}
     rest, step, offset = index, b.i64(1), b.i64(0)
     for axis in reversed(_AXES):
@@ -127,7 +126,7 @@ def _emit_add(
         offset = b.add(offset, b.mul(tap[axis], step))
         rest, step = b.sdiv(rest, count), b.mul(step, count)
     block = _block(b, fields, rest)
-    inside = ir.Constant(ir.IntType(1), 1)
+    inside = ir.constant(I1, 1)
     for axis in _AXES:
         tap[axis] = b.add(block.taps[axis][0], tap[axis])
         inside = b.and_(inside, b.icmp_signed("<", tap[axis], block.taps[axis][1]))
@@ -253,7 +252,7 @@ class _Slabs:
         b, wide = self.b, self.kernel.wide
         copy = emit_copy(b.module, self.target, element, wide)
         # Dense on both sides, all is one line.
-        dense = ir.Constant(ir.IntType(1), 1)
+        dense = ir.constant(I1, 1)
         for side, size in ((source, element.bytes), (slab, wide.bytes)):
             line = b.mul(channels, b.i64(size))
             dense = b.and_(dense, b.icmp_signed("==", side[1], line))
@@ -311,7 +310,7 @@ class _Slabs:
         for first, end in ((b.i64(0), low), (high, b.mul(places, self.fields["modulus_w"]))):
             size = b.mul(b.sub(end, first), step)
             with b.loop(b.i64(0), size, self.kernel.wide.bytes) as place:
-                zero = ir.Constant(number(self.kernel.wide), 0.0)
+                zero = ir.constant(number(self.kernel.wide), 0.0)
                 b.store(zero, b.at(line, b.add(b.mul(first, step), place)))
 
     def _part_row(self, line: View, slab: View, channels: Value) -> None:
@@ -457,9 +456,8 @@ class _Slabs:
 
 def _pair(b: Builder, one: Value, other: Value) -> Value:
     """A vector of two integers."""
-    empty = ir.Constant(ir.VectorType(I64, 2), ir.Undefined)
-    first = b.insert_element(empty, one, ir.Constant(I32, 0))
-    return b.insert_element(first, other, ir.Constant(I32, 1))
+    first = b.insert_element(ir.undefined(ir.vector(I64, 2)), one, 0)
+    return b.insert_element(first, other, 1)
 
 
 def _column_steps(b: Builder, kernel: FilterGradient, fields: Fields) -> tuple[Value, Value]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.elements import number
 from convt.kernels.gradient_record import POSITION, RUN
@@ -98,9 +97,9 @@ class _Tile:
     ) -> None:
         self.b, self.kernel = b, kernel
         self.height, self.vectors, self.size = height, vectors, kernel.wide.bytes
-        self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+        self.kind = ir.vector(number(kernel.wide), kernel.lanes)
         self.sets = max(min(_CHAINS // (height * vectors), _SETS), 1)
-        zero = b.splat_constant(self.kind, 0.0)
+        zero = ir.constant(self.kind, 0.0)
         self.sums = [
             [[Slot(b, self.kind, zero) for _ in range(vectors)] for _ in range(height)]
             for _ in range(self.sets)
@@ -219,7 +218,7 @@ class _Tile:
             parts = [b.shuffle(value, value, [i + k for i in range(half)]) for k in (0, half)]
             value = b.fadd(*parts)
             half //= 2
-        return b.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        return b.extract_element(value, 0)
 
 
 def _reaches(b: Builder, left: Slot, many: int) -> Callable[[], Value]:

@@ -11,8 +11,7 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import PTR, Builder
 from convt.kernels.driver import Fields, row, tap, tasks
 from convt.kernels.elements import number
@@ -84,8 +83,8 @@ def _combine(b: Builder, coefficients: tuple[Fraction, ...], values: list[Value]
     return total
 
 
-def _constant(like: Value, value: Fraction) -> ir.Constant:
-    return Builder.splat_constant(like.type, float(value))
+def _constant(like: Value, value: Fraction) -> Value:
+    return ir.constant(like.type, float(value))
 
 
 def phase(b: Builder, fields: Fields, axis: str, index: Value) -> dict[str, Value]:
@@ -98,7 +97,7 @@ def emit(key: TransformFilters, target: Target) -> str:
     """The kernel that transforms packed filters; a task is one phase and one block of channels."""
     kernel = key.kernel
     module = ir.Module(key.name)
-    run = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), "run")
+    run = ir.Function(module, "run", [PTR, PTR])
     b = Builder(run, fma=target.fma)
     fields = Fields(b, run.args[0])
     with tasks(b, fields) as index:
@@ -141,7 +140,7 @@ def _transform(
 ) -> None:
     """Take one block of the filters of one phase to the points."""
     lanes, size = kernel.lanes, kernel.wide.bytes
-    kind = ir.VectorType(number(kernel.wide), lanes)
+    kind = ir.vector(number(kernel.wide), lanes)
     channels, packed = fields["in_channels"], fields["packed_lanes"]
     taps = b.mul(fields["kernel_d"], b.mul(fields["kernel_h"], fields["kernel_w"]))
     first = b.mul(block, b.i64(kernel.block_channels))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, function
 from convt.kernels.channels import Tile, each_tile
 from convt.kernels.keys import Channels
@@ -58,7 +57,7 @@ def _emit_tile(
     last = b.sub(left, b.i64(1))
     index = [b.minimum(b.i64(k), last) if k else b.i64(0) for k in range(height)]
     places = [b.at(inputs, b.mul(k, in_bytes)) for k in index]
-    zero = b.splat_constant(tile.kind, 0.0)
+    zero = ir.constant(tile.kind, 0.0)
     with b.loop(b.i64(0), channels, chain) as first:
         for row in tile.sums:
             for total in row:

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
-
+from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import interleave
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
@@ -158,7 +157,7 @@ class _Tile:
         self.filters, self.bias, x, self.x_channel, y, self.y_channel, columns, *runs = arguments
         self.runs = Runs(*runs)
         size = kernel.wide.bytes
-        self.kind = ir.VectorType(number(kernel.wide), kernel.lanes)
+        self.kind = ir.vector(number(kernel.wide), kernel.lanes)
         self.x = b.at(x, b.mul(b.sdiv(first, b.i64(kernel.phases)), b.i64(size)))
         self.x_part = b.sdiv(self.x_channel, b.i64(kernel.parts))
         self.y = b.at(y, b.mul(first, b.i64(kernel.result.bytes)))
@@ -171,7 +170,7 @@ class _Tile:
         }
 
     def emit(self) -> None:
-        zero = self.b.splat_constant(self.kind, 0.0)
+        zero = ir.constant(self.kind, 0.0)
         accumulate(self.b, self.runs, list(self.sums.values()), self._run, zero)
         self._add_bias()
         for channel in range(self.channels):

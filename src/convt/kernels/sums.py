@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-
-from convt.kernels.builder import F64, I1, I64, PTR, Builder, Slot
+from convt.kernels import ir
+from convt.kernels.builder import I1, I64, PTR, Builder, Slot
 from convt.kernels.driver import Fields, row
 from convt.kernels.record import RUN
 
@@ -89,18 +88,17 @@ def accumulate(
     runs: Runs,
     sums: list[Slot],
     body: Callable[[dict[str, Value]], None],
-    zero: ir.Constant,
+    zero: Value,
 ) -> None:
     """Leave the total of all runs in `sums`; `body` adds one run's products to them."""
     # Totals are kept only where there is more than one group: a single one costs nothing extra. They
     # wait in the workspace, since LLVM would spill sums inside the loop to keep totals in registers.
-    size = zero.type.count * (8 if zero.type.element == F64 else 4)
+    size = zero.type.bytes
     totals = [b.at(runs.totals, b.i64(i * size)) for i in range(len(sums))]
     index = Slot(b, I64, b.i64(0))
-    first = Slot(b, I1, ir.Constant(I1, 1))
-    again, done = b.append_basic_block("group"), b.append_basic_block("summed")
-    b.branch(again)
-    b.position_at_end(again)
+    first = Slot(b, I1, ir.constant(I1, 1))
+    again, done = b.label("group"), b.label("summed")
+    b.begin(again)
     for part in sums:
         part.set(zero)
     end = b.minimum(runs.count, b.add(index.get(), runs.group))
@@ -117,6 +115,6 @@ def accumulate(
                 for total, part in zip(totals, sums, strict=True):
                     part.set(b.fadd(b.load(total, typ=zero.type, align=size), part.get()))
                     b.store(part.get(), total, align=size)
-        first.set(ir.Constant(I1, 0))
+        first.set(ir.constant(I1, 0))
     b.cbranch(more, again, done)
-    b.position_at_end(done)
+    b.begin(done)
