@@ -9,20 +9,31 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convt import jit, reference, run, target
-from convt.algorithm import parse_algorithm
+from convt.algorithm import get_algorithm, parse_algorithm
 from convt.arrays import adapter
 from convt.family import Access
 from convt.plan import Plan, make_plan
+from convt.recall import Layout, recall
 from convt.spec import Spec, make_spec
 from convt.threads import get_num_threads, parse_threads
 
-__all__ = ["channel_parts", "check_out", "choose_plan", "compiled", "compute", "conv3d_transpose"]
+__all__ = [
+    "Ready",
+    "channel_parts",
+    "check_out",
+    "choose_plan",
+    "compiled",
+    "compute",
+    "conv3d_transpose",
+    "prepare",
+]
 
 Array = npt.NDArray[Any]
 _PACKED_AT_ONCE = 40 << 20  # bytes of packed filters that one pass may hold
@@ -130,6 +141,69 @@ def conv3d_transpose(
         return theirs
     x, w = np.asarray(input), np.asarray(filters)
     b = None if bias is None else np.asarray(bias)
+    ready = recall(
+        _prepare,
+        (x, w, b),
+        *(output_shape, strides, padding, data_format, dilations, groups),
+        get_num_threads() if threads is None else threads,
+        get_algorithm() if algorithm is None else algorithm,
+    )
+    if out is not None:
+        check_out(out, ready.spec, {"input": x, "filters": w, "bias": b})
+        ready = ready.into(Access.of(ready.spec, x, w, out))
+    y = run.empty_output(ready.shape, ready.spec.dtype) if out is None else out
+    if ready.plan is not None:
+        compute(ready, x, w, b, y)
+    elif y.size:
+        compiled()  # which warns that it is not
+        spec = ready.spec
+        y[...] = reference.conv3d_transpose(
+            x, w, spec.output_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
+            bias=b, groups=spec.groups,
+        )  # fmt: skip
+    return y
+
+
+class Ready(NamedTuple):
+    """A problem and how it is computed: all that calls with the same arguments share."""
+
+    spec: Spec
+    shape: tuple[int, ...]  # of the output
+    access: Access
+    threads: int
+    algorithm: str
+    plan: (
+        Plan | None
+    )  # for finite filters; None where there is nothing to compute, or no code to run
+
+    def into(self, access: Access) -> Ready:
+        """The same with another access, as to an output that is given."""
+        return prepare(self.spec, access, self.threads, self.algorithm)
+
+
+def prepare(spec: Spec, access: Access, threads: int, algorithm: str) -> Ready:
+    """Plan a problem."""
+    threads, algorithm = parse_threads(threads), parse_algorithm(algorithm)
+    shape, plan = spec.output_shape, None
+    if prod(shape) and jit.can_execute():
+        plan = make_plan(spec, target.host(), access, threads, algorithm=algorithm)
+    return Ready(spec, shape, access, threads, algorithm, plan)
+
+
+def _prepare(
+    x: Layout,
+    w: Layout,
+    b: Layout | None,
+    output_shape: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+    groups: Any,
+    threads: Any,
+    algorithm: Any,
+) -> Ready:
+    """Check the arguments of `conv3d_transpose` and plan the problem that they pose."""
     spec = make_spec(
         input_shape=x.shape,
         input_dtype=x.dtype,
@@ -144,33 +218,14 @@ def conv3d_transpose(
         bias_dtype=None if b is None else b.dtype,
         groups=groups,
     )
-    count = get_num_threads() if threads is None else parse_threads(threads)
-    algorithm = parse_algorithm(algorithm)
-    if out is not None:
-        check_out(out, spec, {"input": x, "filters": w, "bias": b})
-    y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
-    if not y.size:
-        return y
-    if not compiled():
-        y[...] = reference.conv3d_transpose(
-            x, w, spec.output_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
-            bias=b, groups=spec.groups,
-        )  # fmt: skip
-        return y
-    compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
-    return y
+    return prepare(spec, Access.of(spec, x, w), threads, algorithm)
 
 
-def compute(
-    spec: Spec,
-    arrays: tuple[Array, Array, Array | None, Array],
-    access: Access,
-    threads: int,
-    algorithm: str,
-) -> None:
-    """Plan, pack and run; some output channels at a time where all packed filters would be large."""
-    x, w, b, y = arrays
-    plan = choose_plan(spec, access, threads, lambda: bool(np.isfinite(w).all()), algorithm)
+def compute(ready: Ready, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Pack and run; some output channels at a time where all packed filters would be large."""
+    spec, _, access, threads, algorithm, plan = ready
+    assert plan is not None
+    plan = _fit(plan, access, threads, lambda: bool(np.isfinite(w).all()))
     parts = channel_parts(plan)
     if len(parts) == 1:
         run.execute(plan, x, run.pack_filters(plan, w, threads, once=True), b, y)
@@ -180,7 +235,7 @@ def compute(
         place = y[..., part] if spec.data_format == "NDHWC" else y[:, part]
         filters, bias = w[:, :, :, part], None if b is None else b[part]
         access = Access.of(some, x, filters, place)
-        compute(some, (x, filters, bias, place), access, threads, algorithm)
+        compute(prepare(some, access, threads, algorithm), x, filters, bias, place)
 
 
 def channel_parts(plan: Plan) -> tuple[slice, ...]:
@@ -202,11 +257,14 @@ def choose_plan(
     bound: bool = False,
 ) -> Plan:
     """The plan for this processor; `finite` is asked only where the plan depends on the filters."""
-    host = target.host()
-    plan = make_plan(spec, host, access, threads, algorithm=algorithm, bound=bound)
+    plan = make_plan(spec, target.host(), access, threads, algorithm=algorithm, bound=bound)
+    return _fit(plan, access, threads, finite)
+
+
+def _fit(plan: Plan, access: Access, threads: int, finite: Callable[[], bool]) -> Plan:
     # Rows have zero lanes; minimal filtering would compute every tile twice.
     if (plan.kernel.rows or plan.filtered) and not finite():
-        plan = make_plan(spec, host, access, threads, finite=False)
+        return make_plan(plan.spec, plan.target, access, threads, finite=False)
     return plan
 
 

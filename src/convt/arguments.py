@@ -81,7 +81,7 @@ def parse_per_axis(name: str, value: Any, data_format: str) -> Triple:
     """Return depth, height and width of an integer, or of 1, 3 or 5 integers; None is 1."""
     if value is None:
         return 1, 1, 1
-    if _is_integer(value):
+    if type(value) not in (tuple, list) and _is_integer(value):
         value = parse_integer(name, value, 1)
         return value, value, value
     rule = "an integer, or 1, 3 or 5 integers"

@@ -34,8 +34,13 @@ def adapter(function: str, **arrays: Any) -> Any:
         If the arrays are of different frameworks. A Dask array goes with NumPy's, and a variable of Keras
         with the tensors of its backend.
     """
-    if all(array is None or array.__class__ is np.ndarray for array in arrays.values()):
-        return None
+    for array in arrays.values():
+        if array is not None and array.__class__ is not np.ndarray:
+            return _adapter_of(function, arrays)
+    return None
+
+
+def _adapter_of(function: str, arrays: dict[str, Any]) -> Any:
     kinds = {name: _adapter(array.__class__) for name, array in arrays.items() if array is not None}
     found = set(kinds.values())
     if found == {None}:

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convt import reference, run
-from convt.algorithm import parse_algorithm
-from convt.api import check_out, compiled, compute, conv3d_transpose
+from convt.algorithm import get_algorithm
+from convt.api import Ready, check_out, compiled, compute, conv3d_transpose, prepare
 from convt.arguments import parse_integer
 from convt.arrays import adapter
 from convt.family import Access
 from convt.gradient_run import filter_gradient
 from convt.layouts import convolution_filters, transposed_filters
+from convt.recall import Layout, recall
 from convt.spec import Spec, make_convolution_spec, make_gradient_spec
 from convt.threads import get_num_threads, parse_threads
 
@@ -98,6 +99,39 @@ def conv3d(
         return theirs
     x, w = np.asarray(input), np.asarray(filters)
     b = None if bias is None else np.asarray(bias)
+    ready = recall(
+        _prepare,
+        (x, w, b),
+        *(strides, padding, data_format, dilations, groups),
+        get_num_threads() if threads is None else threads,
+        get_algorithm() if algorithm is None else algorithm,
+    )
+    w = w.swapaxes(3, 4)
+    if out is not None:
+        check_out(out, ready.spec, {"input": x, "filters": w, "bias": b})
+        ready = ready.into(Access.of(ready.spec, x, w, out))
+    y = run.empty_output(ready.shape, ready.spec.dtype) if out is None else out
+    if ready.plan is not None:
+        compute(ready, x, w, b, y)
+    elif y.size:
+        compiled()  # which warns that it is not
+        y[...] = _define(ready.spec, x, w, b)
+    return y
+
+
+def _prepare(
+    x: Layout,
+    w: Layout,
+    b: Layout | None,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+    groups: Any,
+    threads: Any,
+    algorithm: Any,
+) -> Ready:
+    """Check the arguments of `conv3d` and plan the problem that they pose."""
     spec = make_convolution_spec(
         input_shape=x.shape,
         input_dtype=x.dtype,
@@ -111,19 +145,7 @@ def conv3d(
         bias_dtype=None if b is None else b.dtype,
         groups=groups,
     )
-    w = w.swapaxes(3, 4)
-    count = get_num_threads() if threads is None else parse_threads(threads)
-    algorithm = parse_algorithm(algorithm)
-    if out is not None:
-        check_out(out, spec, {"input": x, "filters": w, "bias": b})
-    y = run.empty_output(spec.output_shape, spec.dtype) if out is None else out
-    if not y.size:
-        return y
-    if compiled():
-        compute(spec, (x, w, b, y), Access.of(spec, x, w, out), count, algorithm)
-    else:
-        y[...] = _define(spec, x, w, b)
-    return y
+    return prepare(spec, Access.of(spec, x, w), threads, algorithm)
 
 
 def input_gradient(
@@ -217,19 +239,12 @@ def conv3d_transpose_filter_gradient(
         )  # fmt: skip
         return theirs
     x, g = np.asarray(input), np.asarray(output_gradient)
-    spec = make_gradient_spec(
-        input_shape=x.shape,
-        input_dtype=x.dtype,
-        gradient_shape=g.shape,
-        gradient_dtype=g.dtype,
-        filters_shape=filters_shape,
-        strides=strides,
-        padding=padding,
-        data_format=data_format,
-        dilations=dilations,
-        groups=groups,
+    spec, count = recall(
+        _prepare_gradient,
+        (x, g),
+        *(filters_shape, strides, padding, data_format, dilations, groups),
+        get_num_threads() if threads is None else threads,
     )
-    count = get_num_threads() if threads is None else parse_threads(threads)
     if out is not None:
         check_out(out, spec, {"input": x, "output_gradient": g}, filters=True)
     y = run.empty_output(spec.filters_shape, spec.dtype) if out is None else out
@@ -243,6 +258,33 @@ def conv3d_transpose_filter_gradient(
             groups=spec.groups,
         )  # fmt: skip
     return y
+
+
+def _prepare_gradient(
+    x: Layout,
+    g: Layout,
+    filters_shape: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+    groups: Any,
+    threads: Any,
+) -> tuple[Spec, int]:
+    """Check the arguments of `conv3d_transpose_filter_gradient`: the problem, and the threads."""
+    spec = make_gradient_spec(
+        input_shape=x.shape,
+        input_dtype=x.dtype,
+        gradient_shape=g.shape,
+        gradient_dtype=g.dtype,
+        filters_shape=filters_shape,
+        strides=strides,
+        padding=padding,
+        data_format=data_format,
+        dilations=dilations,
+        groups=groups,
+    )
+    return spec, parse_threads(threads)
 
 
 def conv3d_transpose_vjp(

@@ -7,8 +7,9 @@ compiled kernels do the rest.
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
+from operator import itemgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -42,13 +43,13 @@ def pack_filters(plan: Plan, filters: Array, threads: int, *, once: bool = False
     record[_FILTERS] = packed.address
     _SIX.pack_into(record, 8 * _SOURCE, address(filters), *filters.strides)
     count = threads if plan.packed_filters > _PACK_ALONE else 1
-    share(lambda: call.pack(record, None), count)
+    share(partial(call.pack, record, None), count)
     if (transform := call.transform) and plan.filtered:
         again = _Record.from_buffer_copy(call.template)
         again[_TASKS] = len(plan.filtered.bases) * plan.blocks
         again[_FILTERS] = packed.address
         again[_TRANSFORMED] = packed.address + call.transformed
-        share(lambda: transform(again, None), count)
+        share(partial(transform, again, None), count)
     return packed
 
 
@@ -60,15 +61,12 @@ def execute(plan: Plan, input: Array, packed: Block, bias: Array | None, output:
         output = output.reshape(plan.computed.output_shape)
     call = _call(plan)
     lanes = call.no_bias if bias is None else _lanes(plan, bias)
-    n, *rest = input.strides
-    m, *more = output.strides
-    if plan.spec.data_format == "NCDHW":
-        rest, more = [*rest[1:], rest[0]], [*more[1:], more[0]]
-    if plan.spec.in_channels == 1:  # its stride is any number, and kernels take it for an element's
-        rest[-1] = input.itemsize
+    strides = input.strides + output.strides
+    if call.unusual:
+        strides = _in_order(plan, strides, input.itemsize)
     record = _Record.from_buffer_copy(call.template)
     places = (address(input), packed.address, lanes.address, address(output))
-    _FOURTEEN.pack_into(record, 8 * _X, *places, n, *rest, m, *more)
+    _FOURTEEN.pack_into(record, 8 * _X, *places, *strides)
     record[_TRANSFORMED] = packed.address + call.transformed
 
     def work() -> None:
@@ -76,6 +74,15 @@ def execute(plan: Plan, input: Array, packed: Block, bias: Array | None, output:
         call.compute(record, room.address)
 
     share(work, call.threads)
+
+
+def _in_order(plan: Plan, strides: tuple[int, ...], item: int) -> tuple[int, ...]:
+    """The strides of input and output along batch, depth, height, width and channels."""
+    if plan.spec.data_format == "NCDHW":
+        strides = _CHANNELS_LAST(strides)
+    if plan.spec.in_channels == 1:  # its stride is any number, and kernels take it for an element's
+        strides = (*strides[:4], item, *strides[5:])
+    return strides
 
 
 def _lanes(plan: Plan, bias: Array) -> Block:
@@ -105,6 +112,7 @@ _TASKS, _X, _FILTERS, _TRANSFORMED, _SOURCE = map(
 )
 _FOURTEEN = Struct("14q")  # four arrays, and the strides of two
 _SIX = Struct("6q")  # an array and its strides
+_CHANNELS_LAST = itemgetter(0, 2, 3, 4, 1, 5, 7, 8, 9, 6)  # of five strides and five
 _Record = ctypes.c_int64 * len(FIELDS)
 
 
@@ -122,6 +130,7 @@ class _Call(NamedTuple):
     threads: int
     transformed: int  # where transformed filters begin among the packed ones, in bytes
     no_bias: Block
+    unusual: bool  # strides are not the record's as they come
 
 
 @lru_cache(maxsize=512)
@@ -141,6 +150,7 @@ def _call(plan: Plan) -> _Call:
         min(plan.threads, plan.tasks),
         plan.packed_filters * plan.kernel.wide.bytes,
         _no_bias(plan.packed_lanes, plan.kernel.wide.bytes),
+        plan.spec.data_format != "NDHWC" or plan.spec.in_channels == 1,
     )
 
 

@@ -46,7 +46,8 @@ def transpose(
         )
         return y
     access = Access.of(spec, arrays[0], arrays[1], view)
-    api.compute(spec, arrays, access, _count(threads), parse_algorithm(algorithm))
+    ready = api.prepare(spec, access, _count(threads), parse_algorithm(algorithm))
+    api.compute(ready, *arrays)
     return y
 
 
