@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 
 import convt
 from convt import jit, target
+from convt.kernels import emit
+from convt.kernels.keys import Element, PackFilters
 from processes import python
 from tiny import Tiny
 
@@ -207,6 +210,18 @@ def test_several_are_loaded_in_their_order() -> None:
         function(record.ctypes.data, 0)
         found.append(int(record[0]))
     assert found == [7, 8, 9]
+
+
+def test_threads_generate_code_side_by_side() -> None:
+    kernel = PackFilters(Element("f32"), Element("f32"), block=16, tail=0)
+
+    def generated(_: int) -> bytes:
+        machine = jit._machine(HOST)
+        return jit._object(jit._optimised(emit(kernel, HOST), HOST, machine), machine)
+
+    with ThreadPoolExecutor(4) as pool:
+        codes = set(pool.map(generated, range(8)))
+    assert codes == {generated(0)}
 
 
 def test_one_wrong_among_several_is_an_error_each_time() -> None:

@@ -92,7 +92,7 @@ def _machine(target: Target) -> Any:
 def _optimised(text: str, target: Target, machine: Any) -> Any:
     """The module of `text`; kernels are emitted in the shape they should have, so few passes run."""
     llvm = _llvm()
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(text, llvm.create_context())
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     module.verify()
@@ -105,6 +105,28 @@ def _optimised(text: str, target: Target, machine: Any) -> Any:
     return module
 
 
+def _object(module: Any, machine: Any) -> bytes:
+    """The object code of `module`, generated while other threads may be in LLVM too.
+
+    llvmlite lets one thread at a time into LLVM. Here no other has the context or the machine, which is
+    all that generating code changes, so this calls what the lock is around.
+    """
+    from llvmlite.binding import ffi
+
+    library = ffi.lib
+    locked = library.LLVMPY_TargetMachineEmitToMemory
+    generate = getattr(locked, "_cfn", locked)
+    with ffi.OutputString() as error:
+        buffer = generate(machine, module, True, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        start, size = library.LLVMPY_GetBufferStart(buffer), library.LLVMPY_GetBufferSize(buffer)
+        return ctypes.string_at(start, size)
+    finally:
+        library.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
 def _codes(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
     """Object code from disk or made anew: while LLVM generates one kernel's, the next is emitted."""
     from convt import objects  # hashes, files and logging, which a process may never need
@@ -114,7 +136,7 @@ def _codes(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
     missing = [kernel for kernel in kernels if codes[kernel.name] is None]
 
     def generate(name: str, module: Any, machine: Any) -> None:
-        code = codes[name] = bytes(machine.emit_object(module))
+        code = codes[name] = _object(module, machine)
         objects.write(paths[name], code)
 
     waits = []
