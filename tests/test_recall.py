@@ -38,14 +38,23 @@ def test_equal_plain_arguments_are_looked_up() -> None:
     assert calls == [(Layout(X.shape, X.strides, X.dtype), None, [1, 2], 3, "a", None)]
 
 
-@pytest.mark.parametrize("value", [True, 1.0, np.int64(1), (True,), [1.0], ((1,),), np.ones(1)])
+@pytest.mark.parametrize(
+    "value", [True, 1.0, np.int64(1), (True,), [1.0], ((1, True),), [[[1]]], np.ones(1)]
+)
 def test_what_only_equals_is_handed_on(value: Any) -> None:
     """1 == True == 1.0, so the function is asked each time, with what came."""
-    recall(noted, (X,), 1, (1,), [[1]])
+    for plain in (1, (1,), [1], ((1, 1),)):
+        recall(noted, (X,), plain)
+    count = len(calls)
     for _ in range(2):
         assert recall(noted, (X,), value)[1] is value
-    assert len(calls) == 3
-    assert not module._found  # of which [[1]] wasn't plain either
+    assert len(calls) == count + 2
+
+
+def test_a_list_within_itself_is_handed_on() -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert recall(noted, (X,), value)[1] is value
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from convt import jit, reference, run, target
 from convt.algorithm import get_algorithm, parse_algorithm
 from convt.arrays import adapter
 from convt.family import Access
+from convt.layouts import transposed_filters
 from convt.plan import Plan, make_plan
 from convt.recall import Layout, recall
 from convt.spec import Spec, make_spec
@@ -33,6 +34,7 @@ __all__ = [
     "compute",
     "conv3d_transpose",
     "prepare",
+    "transposed",
 ]
 
 Array = npt.NDArray[Any]
@@ -142,7 +144,7 @@ def conv3d_transpose(
     x, w = np.asarray(input), np.asarray(filters)
     b = None if bias is None else np.asarray(bias)
     ready = recall(
-        _prepare,
+        transposed,
         (x, w, b),
         *(output_shape, strides, padding, data_format, dilations, groups),
         get_num_threads() if threads is None else threads,
@@ -152,15 +154,7 @@ def conv3d_transpose(
         check_out(out, ready.spec, {"input": x, "filters": w, "bias": b})
         ready = ready.into(Access.of(ready.spec, x, w, out))
     y = run.empty_output(ready.shape, ready.spec.dtype) if out is None else out
-    if ready.plan is not None:
-        compute(ready, x, w, b, y)
-    elif y.size:
-        compiled()  # which warns that it is not
-        spec = ready.spec
-        y[...] = reference.conv3d_transpose(
-            x, w, spec.output_shape, spec.strides, spec.padding, spec.data_format, spec.dilations,
-            bias=b, groups=spec.groups,
-        )  # fmt: skip
+    compute(ready, x, w, b, y)
     return y
 
 
@@ -190,7 +184,7 @@ def prepare(spec: Spec, access: Access, threads: int, algorithm: str) -> Ready:
     return Ready(spec, shape, access, threads, algorithm, plan)
 
 
-def _prepare(
+def transposed(
     x: Layout,
     w: Layout,
     b: Layout | None,
@@ -222,9 +216,14 @@ def _prepare(
 
 
 def compute(ready: Ready, x: Array, w: Array, b: Array | None, y: Array) -> None:
-    """Pack and run; some output channels at a time where all packed filters would be large."""
+    """Compute the whole of `y`; filters are ``[..., out_channels, in_channels / groups]``, or swapped so.
+
+    Some output channels at a time where all packed filters would be large.
+    """
     spec, _, access, threads, algorithm, plan = ready
-    assert plan is not None
+    if plan is None:
+        _define(spec, x, w, b, y)
+        return
     plan = _fit(plan, access, threads, lambda: bool(np.isfinite(w).all()))
     parts = channel_parts(plan)
     if len(parts) == 1:
@@ -236,6 +235,23 @@ def compute(ready: Ready, x: Array, w: Array, b: Array | None, y: Array) -> None
         filters, bias = w[:, :, :, part], None if b is None else b[part]
         access = Access.of(some, x, filters, place)
         compute(prepare(some, access, threads, algorithm), x, filters, bias, place)
+
+
+def _define(spec: Spec, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Fill `y` by the definition, where there is no plan."""
+    if not y.size:
+        return
+    compiled()  # which warns that nothing is
+    geometry = (spec.strides, spec.padding, spec.data_format, spec.dilations)
+    if spec.forward:
+        w = transposed_filters(w.swapaxes(3, 4), spec.groups)
+        y[...] = reference.input_gradient(
+            x, w, spec.output_size, *geometry, bias=b, groups=spec.groups
+        )
+    else:
+        y[...] = reference.conv3d_transpose(
+            x, w, spec.output_shape, *geometry, bias=b, groups=spec.groups
+        )
 
 
 def channel_parts(plan: Plan) -> tuple[slice, ...]:
@@ -327,6 +343,6 @@ def compiled() -> bool:
             "this process may not make memory executable, so convt computes with NumPy: "
             "the same results, slowly",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=5,  # who called the operation
         )
     return False

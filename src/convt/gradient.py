@@ -20,7 +20,7 @@ from convt.arguments import parse_integer
 from convt.arrays import adapter
 from convt.family import Access
 from convt.gradient_run import filter_gradient
-from convt.layouts import convolution_filters, transposed_filters
+from convt.layouts import convolution_filters
 from convt.recall import Layout, recall
 from convt.spec import Spec, make_convolution_spec, make_gradient_spec
 from convt.threads import get_num_threads, parse_threads
@@ -29,6 +29,7 @@ __all__ = [
     "conv3d",
     "conv3d_transpose_filter_gradient",
     "conv3d_transpose_vjp",
+    "convolved",
     "input_gradient",
 ]
 
@@ -100,7 +101,7 @@ def conv3d(
     x, w = np.asarray(input), np.asarray(filters)
     b = None if bias is None else np.asarray(bias)
     ready = recall(
-        _prepare,
+        convolved,
         (x, w, b),
         *(strides, padding, data_format, dilations, groups),
         get_num_threads() if threads is None else threads,
@@ -111,15 +112,11 @@ def conv3d(
         check_out(out, ready.spec, {"input": x, "filters": w, "bias": b})
         ready = ready.into(Access.of(ready.spec, x, w, out))
     y = run.empty_output(ready.shape, ready.spec.dtype) if out is None else out
-    if ready.plan is not None:
-        compute(ready, x, w, b, y)
-    elif y.size:
-        compiled()  # which warns that it is not
-        y[...] = _define(ready.spec, x, w, b)
+    compute(ready, x, w, b, y)
     return y
 
 
-def _prepare(
+def convolved(
     x: Layout,
     w: Layout,
     b: Layout | None,
@@ -344,12 +341,3 @@ def conv3d_transpose_vjp(
         return dx, dw, g.sum(axis=axes, dtype=wide).astype(y.dtype)
 
     return y, pullback
-
-
-def _define(spec: Spec, x: Array, w: Array, b: Array | None) -> Array:
-    """What the definition answers; filters are ``[..., out_channels, in_channels / groups]``."""
-    w = transposed_filters(w.swapaxes(3, 4), spec.groups)
-    return reference.input_gradient(
-        x, w, spec.output_size, spec.strides, spec.padding, spec.data_format, spec.dilations,
-        bias=b, groups=spec.groups,
-    )  # fmt: skip

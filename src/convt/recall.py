@@ -42,7 +42,7 @@ def recall(function: Callable[..., Found], arrays: Sequence[Any], *arguments: An
     3
     """
     layouts = [a if a is None else (a.shape, a.strides, a.dtype) for a in arrays]
-    plain = _plain(arguments)
+    plain = _plain(arguments, depth=1)
     key = (function, *layouts, *plain) if plain else None
     found: Found | None = _found.get(key)
     if found is None:
@@ -54,14 +54,16 @@ def recall(function: Callable[..., Found], arrays: Sequence[Any], *arguments: An
     return found
 
 
-def _plain(arguments: tuple[Any, ...]) -> list[Any] | None:
-    """The arguments with tuples for lists; None if one of them is not plain."""
+def _plain(values: Sequence[Any], depth: int) -> list[Any] | None:
+    """The values with tuples for lists; None where one is not plain or nests deeper than `depth`."""
     found: list[Any] = []
-    for value in arguments:
+    for value in values:
         kind = type(value)
         if kind is tuple or kind is list:
             if not _PLAIN.issuperset(map(type, value)):
-                return None
+                value = _plain(value, depth - 1) if depth else None
+                if value is None:
+                    return None
             value = tuple(value)
         elif kind not in _PLAIN:
             return None

@@ -89,10 +89,12 @@ def _lanes(plan: Plan, bias: Array) -> Block:
     """One bias value a lane, group by group."""
     spec = plan.computed
     lanes = _minus_zeros(plan.packed_lanes, plan.kernel.wide.bytes)
-    channels = spec.out_channels // spec.groups
-    values = np.tile(bias, spec.out_channels // plan.spec.out_channels)
     wide = lanes.array.view(np.float64 if plan.kernel.wide.code == "f64" else np.float32)
-    wide.reshape(spec.groups, -1)[:, :channels] = values.reshape(spec.groups, channels)
+    filled = wide.reshape(spec.groups, -1)[:, : spec.out_channels // spec.groups]
+    # Where taps act as channels, every tap has the bias of its output channel.
+    filled.reshape(spec.groups, -1, plan.spec.out_channels // spec.groups)[...] = bias.reshape(
+        spec.groups, 1, -1
+    )
     return lanes
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 
 from convt.torch import batching
+from convt.torch.direct import straight
 from convt.torch.geometry import Geometry
-from convt.torch.operators import DEFINITIONS, OPERATORS, Three
+from convt.torch.operators import DEFINITIONS, KERNELS, OPERATORS, Three
 
 __all__ = ["FUNCTIONS", "OPERATORS"]
 
@@ -82,6 +84,9 @@ for _definition, _operator, (_backward, _batched) in zip(
 
 
 # --- forward, and as functions of autograd --------------------------------------------------------
+_FORWARD = Three(*map(straight, KERNELS, OPERATORS))
+
+
 class _Function(torch.autograd.Function):
     """An operation as a function; subclasses say which."""
 
@@ -95,7 +100,7 @@ class _Function(torch.autograd.Function):
 class _Transpose(_Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return OPERATORS.transpose(*arguments)
+        return _FORWARD.transpose(*arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
@@ -113,7 +118,7 @@ class _Transpose(_Function):
 class _Convolve(_Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return OPERATORS.convolve(*arguments)
+        return _FORWARD.convolve(*arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
@@ -131,7 +136,7 @@ class _Convolve(_Function):
 class _FilterGradient(_Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return OPERATORS.filter_gradient(*arguments)
+        return _FORWARD.filter_gradient(*arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
@@ -150,7 +155,12 @@ class _FilterGradient(_Function):
         return batching.filter_gradient(FUNCTIONS.filter_gradient, *arguments)
 
 
-FUNCTIONS = Three(_Transpose.apply, _Convolve.apply, _FilterGradient.apply)
+_FUNCTIONS = (_Transpose, _Convolve, _FilterGradient)
+for (
+    _function
+) in _FUNCTIONS:  # PyTorch inspects the signature at every call, unless it is noted here
+    _function.forward.__signature__ = signature(_function.forward)  # type: ignore[attr-defined]
+FUNCTIONS = Three(*map(straight, KERNELS, [function.apply for function in _FUNCTIONS]))
 
 
 def _tangent(ctx: Any, call: Callable[..., Any], da: Any, db: Any, dbias: Any) -> Any:

@@ -6,6 +6,7 @@ mode. Where this PyTorch doesn't tell, nothing goes straight.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.autograd import forward_ad
 
 from convt.torch import native
 
-__all__ = ["direct"]
+__all__ = ["direct", "straight"]
 
 try:
     from torch._C import _get_tracing_state, _len_torch_dispatch_stack, _len_torch_function_stack
@@ -24,6 +25,7 @@ except ImportError:
     _TOLD = False
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_NUMBERS = 9  # arguments of an operation that follow its tensors
 
 
 def direct(*tensors: Any) -> bool:
@@ -45,3 +47,12 @@ def direct(*tensors: Any) -> bool:
         or forward_ad._current_level >= 0
         or native.forced()
     )
+
+
+def straight(kernel: Callable[..., Any], operation: Callable[..., Any]) -> Callable[..., Any]:
+    """`operation`, but where a call may go straight to its `kernel`, that."""
+
+    def call(*arguments: Any) -> Any:
+        return (kernel if direct(*arguments[:-_NUMBERS]) else operation)(*arguments)
+
+    return call

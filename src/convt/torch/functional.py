@@ -86,6 +86,9 @@ def conv3d_transpose(
         geometry = _traced(strides, padding, data_format, dilations, groups)
         shape = geometry.output_shape(x.shape, w.shape, output_shape)
         return _call(OPERATORS.transpose, out, x, w, b, shape, *geometry, threads, algorithm)
+    if direct(x, w, b, out):
+        arguments = (output_shape, strides, padding, data_format, dilations, groups)
+        return _compute(kernels.transpose, out, x, w, b, arguments, threads, algorithm)
     spec = make_spec(
         **_shapes(input=x, filters=w, bias=b),
         output_shape=output_shape,
@@ -96,8 +99,6 @@ def conv3d_transpose(
         groups=groups,
     )
     _check(threads, algorithm)
-    if direct(x, w, b, out):
-        return _compute(kernels.transpose, out, x, w, b, spec, threads, algorithm)
     rest = (spec.output_shape, *Geometry.of(spec), threads, algorithm)
     return _call(FUNCTIONS.transpose, out, x, w, b, *rest)
 
@@ -131,6 +132,9 @@ def conv3d(
         w = transposed_filters(w, geometry.groups)
         shape = geometry.input_shape(x.shape, w.shape)
         return _call(OPERATORS.convolve, out, x, w, b, shape, *geometry, threads, algorithm)
+    if direct(x, w, b, out):
+        arguments = (strides, padding, data_format, dilations, groups)
+        return _compute(kernels.convolve, out, x, w, b, arguments, threads, algorithm)
     spec = make_convolution_spec(
         **_shapes(input=x, filters=w, bias=b),
         strides=strides,
@@ -141,8 +145,6 @@ def conv3d(
     )
     _check(threads, algorithm)
     w = transposed_filters(w, spec.groups)
-    if direct(x, w, b, out):
-        return _compute(kernels.convolve, out, x, w, b, spec, threads, algorithm)
     rest = (spec.output_shape, *Geometry.of(spec), threads, algorithm)
     return _call(FUNCTIONS.convolve, out, x, w, b, *rest)
 
@@ -174,6 +176,9 @@ def conv3d_transpose_filter_gradient(
         geometry = _traced(strides, padding, data_format, dilations, groups)
         rest = (tuple(filters_shape), *geometry, threads, None)
         return _call(OPERATORS.filter_gradient, out, x, g, *rest)
+    if direct(x, g, out):
+        arguments = (filters_shape, strides, padding, data_format, dilations, groups)
+        return _compute(kernels.filter_gradient, out, x, g, arguments, threads)
     spec = make_gradient_spec(
         **_shapes(input=x, gradient=g),
         filters_shape=filters_shape,
@@ -184,8 +189,6 @@ def conv3d_transpose_filter_gradient(
         groups=groups,
     )
     _check(threads, None)
-    if direct(x, g, out):
-        return _compute(kernels.filter_gradient, out, x, g, spec, threads)
     rest = (spec.filters_shape, *Geometry.of(spec), threads, None)
     return _call(FUNCTIONS.filter_gradient, out, x, g, *rest)
 

@@ -41,7 +41,7 @@ class Geometry(NamedTuple):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The geometry as the rest of the package takes it."""
+        """The geometry as the rest of the package takes it, in that order."""
         pads = self.pads
         explicit = (pads[0:2], pads[2:4], pads[4:6])
         return {

@@ -1,24 +1,23 @@
-"""The three operations on tensors of the CPU, by convt's kernels; problems are checked already.
+"""The three operations on tensors of the CPU, by convt's kernels.
 
-Filters are ``[depth, height, width, out_channels, in_channels / groups]`` in all three. Each function
-writes to `out`, a NumPy array, or returns a new tensor.
+Arguments are those of `convt.conv3d_transpose` and its companions, as they come or as they were checked.
+Each function writes to `out`, a NumPy array, or returns a new tensor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
 import torch
 
 from convt import api, gradient
-from convt.algorithm import parse_algorithm
+from convt.algorithm import get_algorithm
 from convt.family import Access
-from convt.layouts import convolution_filters
-from convt.spec import Spec
+from convt.recall import recall
 from convt.threads import get_num_threads
-from convt.torch.geometry import Geometry
-from convt.torch.views import array, channels_last, empty
+from convt.torch.views import array, channels_last, empty, tensor
 
 __all__ = ["convolve", "filter_gradient", "transpose"]
 
@@ -29,75 +28,63 @@ def transpose(
     x: Any,
     w: Any,
     bias: Any,
-    spec: Spec,
+    arguments: Sequence[Any],
     threads: int | None,
     algorithm: str | None,
     out: Array | None = None,
 ) -> Any:
-    """Compute the transposed convolution."""
-    y, view = _output(x, spec, out)
-    arrays = (array(x), array(w), None if bias is None else array(bias), view)
-    if out is not None:
-        named = {"input": arrays[0], "filters": arrays[1], "bias": arrays[2]}
-        api.check_out(out, spec, named)
-    if not (api.compiled() and view.size):
-        api.conv3d_transpose(
-            *arrays[:2], spec.output_shape, bias=arrays[2], out=view, **_arguments(spec)
-        )
-        return y
-    access = Access.of(spec, arrays[0], arrays[1], view)
-    ready = api.prepare(spec, access, _count(threads), parse_algorithm(algorithm))
-    api.compute(ready, *arrays)
-    return y
+    """Compute the transposed convolution; `arguments` from ``output_shape`` to ``groups``."""
+    return _convolution(api.transposed, x, w, bias, arguments, threads, algorithm, out)
 
 
 def convolve(
     x: Any,
     w: Any,
     bias: Any,
-    spec: Spec,
+    arguments: Sequence[Any],
     threads: int | None,
     algorithm: str | None,
     out: Array | None = None,
 ) -> Any:
-    """Compute the convolution."""
-    y, view = _output(x, spec, out)
-    gradient.conv3d(
-        array(x),
-        convolution_filters(array(w), spec.groups),
-        bias=None if bias is None else array(bias),
-        out=view,
-        threads=_count(threads),
-        algorithm=algorithm,
-        **_arguments(spec),
-    )
-    return y
+    """Compute the convolution; `arguments` from ``strides`` to ``groups``."""
+    return _convolution(gradient.convolved, x, w, bias, arguments, threads, algorithm, out)
 
 
 def filter_gradient(
-    x: Any, g: Any, spec: Spec, threads: int | None, out: Array | None = None
+    x: Any, g: Any, arguments: Sequence[Any], threads: int | None, out: Array | None = None
 ) -> Any:
-    """Compute the gradient in the filters."""
-    w, view = (None, out) if out is not None else empty(spec.filters_shape, x.dtype)
-    gradient.conv3d_transpose_filter_gradient(
-        array(x),
-        array(g),
-        spec.filters_shape,
-        out=view,
-        threads=_count(threads),
-        **_arguments(spec),
+    """Compute the gradient in the filters; `arguments` from ``filters_shape`` to ``groups``."""
+    *positions, groups = arguments
+    result = gradient.conv3d_transpose_filter_gradient(
+        array(x), array(g), *positions, groups=groups, out=out, threads=_count(threads)
     )
-    return w
+    return tensor(result) if out is None else None
 
 
-def _output(x: Any, spec: Spec, out: Array | None) -> tuple[Any, Array]:
+def _convolution(
+    pose: Callable[..., api.Ready],
+    x: Any,
+    w: Any,
+    bias: Any,
+    arguments: Sequence[Any],
+    threads: int | None,
+    algorithm: str | None,
+    out: Array | None,
+) -> Any:
+    """Compute the problem that `pose` makes of the arguments."""
+    arrays = (array(x), array(w), None if bias is None else array(bias))
+    algorithm = get_algorithm() if algorithm is None else algorithm
+    ready = recall(pose, arrays, *arguments, _count(threads), algorithm)
+    spec = ready.spec
+    xs, ws, bs = arrays
     if out is not None:
-        return None, out
-    return empty(spec.output_shape, x.dtype, last=channels_last(x, spec.data_format))
-
-
-def _arguments(spec: Spec) -> dict[str, Any]:
-    return Geometry.of(spec).arguments
+        api.check_out(out, spec, {"input": xs, "filters": ws, "bias": bs})
+    last = channels_last(x, spec.data_format)
+    y, view = empty(ready.shape, x.dtype, last) if out is None else (None, out)
+    if last or out is not None:
+        ready = ready.into(Access.of(spec, xs, ws, view))
+    api.compute(ready, xs, ws.swapaxes(3, 4) if spec.forward else ws, bs, view)
+    return y
 
 
 def _count(threads: int | None) -> int:

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from convt.layouts import convolution_filters
 from convt.torch import kernels, native
 from convt.torch.geometry import Geometry, convolution, known, transposed
 from convt.torch.geometry import filter_gradient as filter_gradient_problem
 from convt.torch.views import channels_last
 
-__all__ = ["DEFINITIONS", "OPERATORS", "Three"]
+__all__ = ["DEFINITIONS", "KERNELS", "OPERATORS", "Three"]
 
 
 class Three(NamedTuple):
@@ -40,20 +41,22 @@ def _geometry(rest: tuple[Any, ...]) -> Geometry:
 def _transpose(x: Any, w: Any, bias: Any, shape: list[int], *rest: Any) -> Any:
     if native.forced():
         return _transpose_elsewhere(x, w, bias, shape, *rest)
-    return kernels.transpose(x, w, bias, transposed(x, w, bias, shape, _geometry(rest)), *rest[-2:])
+    return kernels.transpose(x, w, bias, (shape, *_geometry(rest).arguments.values()), *rest[-2:])
 
 
 def _convolve(x: Any, w: Any, bias: Any, shape: list[int], *rest: Any) -> Any:
     if native.forced():
         return _convolve_elsewhere(x, w, bias, shape, *rest)
-    return kernels.convolve(x, w, bias, convolution(x, w, bias, shape, _geometry(rest)), *rest[-2:])
+    geometry = _geometry(rest)
+    convolution(x, w, bias, shape, geometry)
+    w = convolution_filters(w, geometry.groups)
+    return kernels.convolve(x, w, bias, tuple(geometry.arguments.values()), *rest[-2:])
 
 
 def _filter_gradient(x: Any, g: Any, shape: list[int], *rest: Any) -> Any:
     if native.forced():
         return _filter_gradient_elsewhere(x, g, shape, *rest)
-    problem = filter_gradient_problem(x, g, shape, _geometry(rest))
-    return kernels.filter_gradient(x, g, problem, rest[-2])
+    return kernels.filter_gradient(x, g, (shape, *_geometry(rest).arguments.values()), rest[-2])
 
 
 # --- on other devices -----------------------------------------------------------------------------
@@ -150,6 +153,7 @@ DEFINITIONS = Three(
         _fake_filter_gradient,
     ),
 )
+KERNELS = Three(_transpose, _convolve, _filter_gradient)  # of the operators on the CPU
 OPERATORS = Three(
     torch.ops.convt.conv3d_transpose.default,
     torch.ops.convt.conv3d.default,

@@ -15,7 +15,7 @@ import torch
 
 from convt.memory import empty_output
 
-__all__ = ["DTYPES", "array", "channels_last", "empty"]
+__all__ = ["DTYPES", "array", "channels_last", "empty", "tensor"]
 
 Array = npt.NDArray[Any]
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -61,9 +61,16 @@ def empty(shape: Sequence[int], dtype: Any, last: bool = False) -> tuple[Any, Ar
 
     The memory is that of `convt.memory`, so that large results reuse what earlier ones have freed.
     """
-    order = (0, 2, 3, 4, 1) if last else (0, 1, 2, 3, 4)
-    block = empty_output(tuple(shape[axis] for axis in order), DTYPES[dtype])
-    view = block.transpose(0, 4, 1, 2, 3) if last else block
-    if dtype == torch.bfloat16:
-        return torch.from_numpy(view.view(np.int16)).view(torch.bfloat16), view
-    return torch.from_numpy(view), view
+    if last:
+        n, channels, *size = shape
+        view = empty_output((n, *size, channels), DTYPES[dtype]).transpose(0, 4, 1, 2, 3)
+    else:
+        view = empty_output(tuple(shape), DTYPES[dtype])
+    return tensor(view), view
+
+
+def tensor(view: Array) -> Any:
+    """A tensor of an array's memory."""
+    if view.dtype == _BFLOAT16:
+        return torch.from_numpy(view.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(view)
