@@ -401,6 +401,87 @@ def test_a_store_that_is_gone_does_not_read_as_empty(tmp_path: Path) -> None:
         source.read(whole(source))
 
 
+def test_chunks_that_are_kept_hide_no_failure(tmp_path: Path) -> None:
+    zarr_3(tmp_path / "a.zarr")
+    source = open_source(tmp_path / "a.zarr")
+    source.keep(1 << 20)
+    near: Region = ((0, 1), (0, 4), (0, 5), (0, 6), (0, 1))
+    assert (source.read(near) == CUBE[None, :4, :5, :6, None]).all()
+    chunk = tmp_path / "a.zarr" / "c" / "2" / "1" / "2"
+    good = chunk.read_bytes()
+    chunk.write_bytes(b"not what zstd makes")
+    with pytest.raises(VolumeError, match="can't be read"):
+        source.read(whole(source))
+    chunk.write_bytes(good)
+    assert (source.read(whole(source)) == CUBE[None, ..., None]).all()  # it was not kept
+    (tmp_path / "a.zarr").rename(tmp_path / "c.zarr")
+    with pytest.raises(FileNotFoundError, match="is gone"):
+        source.read(near)
+
+
+@pytest.mark.parametrize(("make", "reads"), [(zarr_2, 18), (zarr_3, 18), (sharded_zarr, 20)])
+def test_chunks_are_read_once_where_there_is_room(
+    make: Any, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "a.zarr")
+    source: Any = open_source(tmp_path / "a.zarr")
+    stored, asked = type(source)._stored, []
+
+    def counted(self: Any, region: Region) -> Any:
+        asked.append(region)
+        return stored(self, region)
+
+    monkeypatch.setattr(type(source), "_stored", counted)
+    source.keep(1 << 20)
+    for start in (0, 4):
+        region: Region = ((0, 1), (start, 11), (0, 9), (0, 13), (0, 1))
+        assert (source.read(region) == CUBE[None, start:, ..., None]).all()
+    assert len(asked) == reads  # of a shard each region reads what it needs
+    copy = pickle.loads(pickle.dumps(source))
+    assert (copy.kept.limit, len(copy.kept)) == (source.kept.limit, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "bool"])
+@pytest.mark.parametrize("fill", [0, 1, float("nan")])
+def test_chunks_of_the_fill_value_alone_are_left_out(
+    dtype: str, fill: float, tmp_path: Path
+) -> None:
+    if np.isnan(fill) and "float" not in dtype:
+        pytest.skip("has no NaN")
+    signed = "float" in dtype and not np.isnan(fill)
+    for name, more in (("in", {}), ("sharded", {"shards": (4, 4, 8)})):
+        like = {"shape": (4, 4, 8), "chunks": (4, 4, 2), "dtype": dtype, "fill_value": fill}
+        zarr.create_array(tmp_path / f"{name}.zarr", **like, **more)
+        sink = create_sink(
+            tmp_path / f"{name}-out.zarr",
+            shape=(1, 4, 4, 8, 1),
+            dtype=dtype,
+            like=open_source(tmp_path / f"{name}.zarr"),
+        )
+        values = np.full((1, 4, 4, 8, 1), fill, dtype)
+        values[0, 3, 2, 5] = 1 - np.nan_to_num(fill)
+        if signed:
+            values[0, 0, 0, 0] = -float(fill)  # -0.0 is not 0.0
+        sink.create()
+        sink.write(((0, 1), (0, 4), (0, 4), (0, 8), (0, 1)), values)
+        sink.finish()
+        got = zarr.open_array(tmp_path / f"{name}-out.zarr")[...]
+        assert got.tobytes() == values[0, ..., 0].tobytes()
+    stored = {path.name for path in (tmp_path / "in-out.zarr" / "c" / "0" / "0").iterdir()}
+    assert stored == ({"0", "2"} if signed else {"2"})
+
+
+def test_what_zarr_began_and_did_not_end_is_removed(tmp_path: Path) -> None:
+    sink = create_sink(tmp_path / "out.zarr", shape=(1, 2, 2, 2, 1), dtype=np.float32)
+    sink.create()
+    begun = Path(sink.part, "c", "0", "0", f"0.{'0' * 32}.partial")
+    begun.parent.mkdir(parents=True)
+    begun.touch()
+    sink.write(((0, 1), (0, 2), (0, 2), (0, 2), (0, 1)), np.ones((1, 2, 2, 2, 1), np.float32))
+    sink.finish()
+    assert [path.name for path in (tmp_path / "out.zarr" / "c" / "0" / "0").iterdir()] == ["0"]
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "uint32", "int64", "uint64"])
 def test_rounding_is_to_even_and_clips(dtype: str) -> None:
     kind = np.dtype(dtype)

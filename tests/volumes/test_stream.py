@@ -20,7 +20,7 @@ import pytest
 
 from convt import cli
 from convt.blocks import Blocks
-from convt.volumes import StreamError, VolumeError, apply, stream
+from convt.volumes import StreamError, VolumeError, apply, stream, upsample
 from convt.volumes.journal import Journal
 from convt.volumes.regions import grid, sizes_of
 from convt.volumes.stores import create_sink, open_source
@@ -176,6 +176,9 @@ def test_blocks_are_multiples_of_chunks_and_fit_the_memory(
             assert all(size % grain == 0 or size == most for size, grain, most in whole_chunks)
             assert 4 * np.prod(block) * 2 < memory
             assert len(list(grid(shape, block))) < 40_000
+            kept = stream._left(Planned(), block, memory, 2)
+            assert (100 << 20) + stream._SPARE + 8 * np.prod(block) + kept <= memory
+            assert kept == stream._KEPT or memory < 8 << 30
         if suffix == ".npy":
             assert block[2:4] == (2000, 2000)
         if suffix == ".nii":
@@ -213,6 +216,32 @@ def test_the_bound_of_memory_is_kept(tmp_path: Path) -> None:
     assert int(done.stdout) << 10 < 1 << 30
     assert np.load(output, mmap_mode="r")[10:12, 12:14, 14:16].all()
     output.unlink()
+
+
+CHUNKED = """
+    import numpy as np
+    import zarr
+    from convt.volumes import upsample
+
+    shape = (320, 320, 320)
+    array = zarr.create_array("in.zarr", shape=shape, chunks=(64, 64, 64), dtype="f4")
+    array[...] = np.broadcast_to(np.arange(320, dtype=np.float32), shape)
+    upsample("in.zarr", 2, output="out.zarr", memory="256MiB", threads=2)
+    with open("/proc/self/status") as status:
+        print(next(line for line in status if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read there")
+def test_the_bound_of_memory_is_kept_with_the_chunks_that_are_kept(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", textwrap.dedent(CHUNKED)]
+    done = subprocess.run(
+        line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(done.stdout) << 10 < 256 << 20  # the whole source would not fit beside the blocks
+    row = zarr.open_array(tmp_path / "out.zarr")[77, 99]
+    assert (row == upsample(np.arange(320, dtype=np.float32)[None, None], (1, 1, 2))).all()
 
 
 # --- interruptions --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ __all__ = [
     "Five",
     "Region",
     "along",
+    "around",
     "count",
     "five_axes",
     "five_sizes",
@@ -114,6 +115,21 @@ def along(region: Region, chunks: Sequence[int]) -> Iterator[Region]:
         edges = sorted({start, *range(-(-start // step) * step, stop, step), stop})
         ranges.append(list(pairwise(edges)))
     yield from product(*ranges)
+
+
+def around(piece: Region, chunks: Sequence[int], shape: Sequence[int]) -> Region:
+    """The chunk of an array of `shape` that a region within one chunk lies in.
+
+    Examples
+    --------
+    >>> around(((0, 1), (5, 6), (0, 1), (0, 1), (0, 1)), (1, 4, 1, 1, 1), (1, 7, 1, 1, 1))[1]
+    (4, 7)
+    """
+    n, d, h, w, c = (
+        (start - start % step, min(start - start % step + step, size))
+        for (start, _), step, size in zip(piece, chunks, shape, strict=True)
+    )
+    return n, d, h, w, c
 
 
 def inside(piece: Region, region: Region) -> Region:

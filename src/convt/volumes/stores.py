@@ -58,6 +58,9 @@ class Source(ABC):
     def read(self, region: Region) -> NDArray[Any]:
         """The voxels of a region, with five axes."""
 
+    def keep(self, size: int) -> None:  # noqa: B027  # most read in place
+        """Keep up to `size` bytes of what is read for the regions to come, where that saves work."""
+
     def close(self) -> None:  # noqa: B027  # most have nothing to remove
         """Remove what was made for reading."""
 

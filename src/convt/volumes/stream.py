@@ -32,6 +32,7 @@ Progress = Callable[[int, int], None]  # bytes of the result that are done, and 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SPARE = 64 << 20  # bytes of the bound that are left to libraries and to the interpreter
 _LARGEST = 256 << 20  # bytes of a block, at most: larger ones gain nothing
+_KEPT = 512 << 20  # bytes of the source that are kept for blocks to come, at most
 _SMALLEST = (
     2 << 20
 )  # bytes of a block, where the memory has room: smaller ones cost more than they bring
@@ -102,6 +103,7 @@ def stream(
         block, workers = recorded_blocks(sink, compute, room, workers)
     else:
         block = block_sizes(sink, compute, room, workers)
+    source.keep(_left(compute, block, room, workers))
     job = {
         "source": os.path.abspath(source.path),  # noqa: PTH100
         "shape": list(sink.shape),
@@ -305,6 +307,12 @@ def recorded_blocks(sink: Sink, compute: Compute, memory: int, workers: int) -> 
             f"at least {taken + memory - room} are needed"
         )
     return (n, d, h, w, c), min(workers, room // taken)
+
+
+def _left(compute: Compute, block: Five, memory: int, workers: int) -> int:
+    """Bytes that blocks leave of the memory for chunks of the source."""
+    room = memory - _resident() - _SPARE - compute.resident
+    return max(min(room - workers * compute.bytes(_first(block)), _KEPT), 0)
 
 
 def _first(block: Sequence[int]) -> Region:

@@ -3,7 +3,8 @@
 Of an image with several resolutions the finest is read; a result has one, with its scale and translation.
 A chunk that is not there holds the fill value, so a store that vanishes would read as empty: each read
 looks whether the store is still there. Chunks are read and written one at a time: of several, zarr would
-go on with the others after one has failed.
+go on with the others after one has failed. All threads wait for the one in which zarr works, so what can be
+done outside of it is: decoded chunks are kept, and those that hold the fill value alone are left out, here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,16 @@ import numpy as np
 import zarr as typed_zarr
 from numpy.typing import NDArray
 
+from convt.memory import empty_output
 from convt.volumes.affine import voxel_sizes
+from convt.volumes.chunks import Chunks
 from convt.volumes.files import BFLOAT16, VolumeError, naming
 from convt.volumes.npy import axes_of
 from convt.volumes.regions import (
     AXES,
     Region,
     along,
+    around,
     five_axes,
     five_sizes,
     inside,
@@ -51,6 +56,7 @@ class ZarrSource(Source):
     array: str  # where the array is in the store; "" for the root
     image: dict[str, Any] | None  # NGFF metadata of the image; None for a plain array
     held: dict[str, Any] = field(default_factory=dict, repr=False)
+    kept: Chunks = field(default_factory=Chunks, repr=False)
 
     def opened(self) -> Any:
         """The array."""
@@ -58,16 +64,31 @@ class ZarrSource(Source):
             self.held["array"] = _open(self.path, self.array)
         return self.held["array"]
 
+    def keep(self, size: int) -> None:
+        if not self.opened().shards:  # of which zarr reads what is asked for, and not all
+            self.kept.limit = size
+
     def read(self, region: Region) -> NDArray[Any]:
         with naming(Path(self.path), "can't be read as Zarr"):
             found = np.empty(sizes_of(region), self.dtype)
             for piece in along(region, self.chunks):
-                values = np.asarray(self.opened()[slices(piece, self.axes)])
-                found[slices(inside(piece, region), AXES)] = five_axes(values, self.axes)
+                found[slices(inside(piece, region), AXES)] = self._piece(piece)
         there = Path(self.path, self.array)
         if not ((there / "zarr.json").exists() or (there / ".zarray").exists()):
             raise FileNotFoundError(errno.ENOENT, "is gone", self.path)
         return found
+
+    def _piece(self, piece: Region) -> NDArray[Any]:
+        """The voxels of a region within one chunk, with five axes."""
+        chunk = around(piece, self.chunks, self.shape)
+        size = prod(sizes_of(chunk)) * self.dtype.itemsize
+        if size > self.kept.limit:
+            return self._stored(piece)
+        whole = self.kept.get(chunk, size, lambda: self._stored(chunk))
+        return whole[slices(inside(piece, chunk), AXES)]
+
+    def _stored(self, region: Region) -> NDArray[Any]:
+        return five_axes(np.asarray(self.opened()[slices(region, self.axes)]), self.axes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "held": {}}
@@ -96,12 +117,19 @@ class ZarrSink(Sink):
 
     def write(self, region: Region, values: NDArray[Any]) -> None:
         if "array" not in self.held:
-            self.held["array"] = zarr.open_array(self.part, path=self.array, mode="r+")
+            array = zarr.open_array(self.part, path=self.array, mode="r+")
+            if not array.shards:  # their chunks are zarr's to leave out
+                array = array.with_config({"write_empty_chunks": True})
+            self.held["array"] = array
+        array = self.held["array"]
         for piece in along(region, self.grain):
-            part = values[slices(inside(piece, region), AXES)]
-            self.held["array"][slices(piece, self.axes)] = stored_axes(part, self.axes)
+            part = stored_axes(values[slices(inside(piece, region), AXES)], self.axes)
+            if array.shards or not _filled(part, array.fill_value):
+                array[slices(piece, self.axes)] = _dense(part)
 
     def complete(self) -> None:
+        for begun in Path(self.part).rglob("*.partial"):  # by zarr in a process that was killed
+            begun.unlink()
         super().complete()
         Path(self.path, ".convt-journal").unlink(missing_ok=True)
 
@@ -169,6 +197,24 @@ def make_sink(wanted: Wanted) -> ZarrSink:
 
 def _open(path: str, name: str) -> Any:
     return zarr.open_array(path, path=name, mode="r")
+
+
+def _filled(values: NDArray[Any], fill: Any) -> bool:
+    """Whether all values are the fill value, bit by bit: such a chunk need not be there."""
+    if fill is None:
+        return False
+    bits = np.dtype(f"u{values.dtype.itemsize}")
+    wanted = np.asarray(fill, values.dtype).view(bits)
+    return all((plane == wanted).all() for plane in values.view(bits))
+
+
+def _dense(values: NDArray[Any]) -> NDArray[Any]:
+    """The values in C order, where they are so already or in kept memory."""
+    if values.flags.c_contiguous:
+        return values
+    found = empty_output(values.shape, values.dtype)
+    found[...] = values
+    return found
 
 
 # --- what a result takes over ---------------------------------------------------------------------
