@@ -253,6 +253,45 @@ def test_ome_zarr_transforms_add_up(tmp_path: Path) -> None:
     assert world.tolist() == [10 * (4 + 30), 10 * (2 + 20), 10 * (1 + 10), 1]
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_named_resolution_of_an_image(version: str, tmp_path: Path) -> None:
+    attributes = ome(version, STEPS)
+    image = attributes.get("ome", attributes)["multiscales"][0]
+    image["datasets"][1]["path"] = "more/coarse"
+    image["datasets"][1]["coordinateTransformations"].append(STEPS[1])
+    image["coordinateTransformations"] = [{"type": "scale", "scale": [2, 2, 2]}]
+    fine = zarr.create_group(
+        tmp_path / "in.zarr", zarr_format=2 if version == "0.4" else 3, attributes=attributes
+    )
+    fine.create_array("fine", data=CUBE, chunks=(4, 5, 6))
+    fine.create_array("more/coarse", data=CUBE[::2, ::2, ::2].copy(), chunks=(4, 5, 6))
+    fine.create_array("mask", data=CUBE, chunks=(4, 5, 6))
+    assert open_source(tmp_path / "in.zarr" / "mask").affine is None
+    source = open_source(f"{tmp_path}/in.zarr/more/coarse/")
+    assert (source.read(whole(source)) == CUBE[None, ::2, ::2, ::2, None]).all()
+    affine = source.affine
+    assert affine is not None
+    assert (affine @ [1, 1, 1, 1]).tolist() == [2 * (9 + at) for at in SHIFT[::-1]] + [1]
+    apply(
+        tmp_path / "in.zarr" / "more" / "coarse", "nearest", 2, output=tmp_path / "out.zarr",
+        padding="VALID",
+    )  # fmt: skip
+    after = open_source(tmp_path / "out.zarr")
+    assert after.affine is not None
+    np.testing.assert_allclose(after.affine @ [0.5, 0.5, 0.5, 1], affine @ [0, 0, 0, 1])
+    (written,) = _multiscales(tmp_path / "out.zarr")
+    assert (written["name"], len(written["datasets"])) == ("cells", 1)
+    with pytest.raises(VolumeError, match=r"in\.zarr/9: the name must end in"):
+        create_sink(tmp_path / "in.zarr" / "9", shape=(1, 2, 2, 2, 1), dtype=np.float32, force=True)
+    with pytest.raises(FileNotFoundError):
+        open_source(tmp_path / "in.zarr" / "9")
+
+
+def _multiscales(path: Path) -> Any:
+    attributes = dict(zarr.open_group(path).attrs)
+    return attributes.get("ome", attributes)["multiscales"]
+
+
 @pytest.mark.slow
 def test_ome_zarr_with_time_and_channels(tmp_path: Path) -> None:
     axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, *SPACE]

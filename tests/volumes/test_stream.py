@@ -226,7 +226,7 @@ CHUNKED = """
     shape = (320, 320, 320)
     array = zarr.create_array("in.zarr", shape=shape, chunks=(64, 64, 64), dtype="f4")
     array[...] = np.broadcast_to(np.arange(320, dtype=np.float32), shape)
-    upsample("in.zarr", 2, output="out.zarr", memory="256MiB", threads=2)
+    upsample("in.zarr", (1, 1, 2), output="out.zarr", memory="256MiB", threads=2)
     with open("/proc/self/status") as status:
         print(next(line for line in status if line.startswith("VmHWM")).split()[1])
 """

@@ -140,7 +140,8 @@ def open_source(path: str | os.PathLike[str], data_format: str | None = "NDHWC")
     ----------
     path : path
         ``.npy``, ``.nii``, ``.nii.gz``, ``.tif``, ``.tiff``, a folder ``.zarr`` (v2 or v3, an array or an
-        OME-Zarr image) or ``.h5``, ``.hdf5``, then as ``file.h5:/dataset`` where there are several.
+        OME-Zarr image, or as ``image.zarr/1`` what is within) or ``.h5``, ``.hdf5``, then as
+        ``file.h5:/dataset`` where there are several.
     data_format : {"NDHWC", "NCDHW"} or None
         The order of four or five axes in files that do not name them.
 
@@ -162,7 +163,8 @@ def open_source(path: str | os.PathLike[str], data_format: str | None = "NDHWC")
     ...     source.shape, source.read(((0, 1), (1, 2), (0, 1), (0, 4), (0, 1))).ravel().tolist()
     ((1, 2, 3, 4, 1), [12.0, 13.0, 14.0, 15.0])
     """
-    source: Source = _format(path).open_source(os.fspath(path), parse_data_format(data_format))
+    module = _format(_store(os.fspath(path)))
+    source: Source = module.open_source(os.fspath(path), parse_data_format(data_format))
     if source.dtype.kind not in "biuf":
         raise VolumeError(f"{path}: voxels must be real numbers, got dtype {source.dtype}")
     return source
@@ -294,6 +296,14 @@ class _Lazy:
         found = stored_axes(self._source.read((n, d, h, w, c)), self._axes)
         picked: NDArray[Any] = found[tuple(kept)]
         return picked
+
+
+def _store(path: str) -> str:
+    """The Zarr store that a path without a suffix of its own leads into, or the path."""
+    if parted(path)[0].lower().rstrip("/").endswith(SUFFIXES):
+        return path
+    stores = (os.fspath(p) for p in Path(path).parents if p.name.lower().endswith(".zarr"))
+    return next(stores, path)
 
 
 def _format(path: str | os.PathLike[str]) -> Any:

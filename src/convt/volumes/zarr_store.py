@@ -1,6 +1,7 @@
 """Zarr volumes of format 2 and 3, and OME-Zarr images (NGFF 0.4 and 0.5), in folders.
 
-Of an image with several resolutions the finest is read; a result has one, with its scale and translation.
+Of an image with several resolutions the finest is read, or the one that the path leads to; a result has
+one, with its scale and translation.
 A chunk that is not there holds the fill value, so a store that vanishes would read as empty: each read
 looks whether the store is still there. Chunks are read and written one at a time: of several, zarr would
 go on with the others after one has failed. All threads wait for the one in which zarr works, so what can be
@@ -142,12 +143,8 @@ def open_source(path: str, data_format: str) -> ZarrSource:
     if not Path(path).is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
     with naming(Path(path), "can't be read as Zarr"):
-        node = zarr.open(path, mode="r")
-        image, name = None, ""
-        if isinstance(node, zarr.Group):
-            image = _image(node)
-            name = str(image["datasets"][0]["path"])
-            node = node[name]
+        image, name = _found(path)
+        node = _open(path, name)
         shape = tuple(int(size) for size in node.shape)
         grain = node.shards or node.chunks
     axes = axes_of(path, shape, data_format) if image is None else _axes(path, image)
@@ -259,15 +256,41 @@ def _fitting(codec: Any) -> Any:
 
 
 # --- NGFF -----------------------------------------------------------------------------------------
+def _found(path: str) -> tuple[dict[str, Any] | None, str]:
+    """The metadata of the image that a path leads to, if it is one, and where its first array is."""
+    node = zarr.open(path, mode="r")
+    if not isinstance(node, zarr.Group):
+        return _image_of(Path(path)), ""
+    image = _image(node)
+    return image, str(image["datasets"][0]["path"])
+
+
+def _images(group: Any) -> list[dict[str, Any]]:
+    """The metadata of the images in a group."""
+    attributes = dict(group.attrs)
+    return [dict(image) for image in attributes.get("ome", attributes).get("multiscales") or []]
+
+
 def _image(group: Any) -> dict[str, Any]:
     """The metadata of the first image in a group."""
-    attributes = dict(group.attrs)
-    images = attributes.get("ome", attributes).get("multiscales") or []
+    images = _images(group)
     if not images:
         names = sorted(name for name, _ in group.arrays())
         here = f"it has the arrays {', '.join(names)}: name one" if names else "it has no array"
         raise ValueError(f"a group without an OME-Zarr image; {here}")
-    return dict(images[0])
+    return images[0]
+
+
+def _image_of(path: Path) -> dict[str, Any] | None:
+    """The metadata of the image that an array is a resolution of, with no other resolution."""
+    for folder in path.parents:
+        if any((folder / name).exists() for name in ("zarr.json", ".zgroup")):
+            place = path.relative_to(folder).as_posix()
+            for image in _images(zarr.open(folder, mode="r")):
+                for dataset in image["datasets"]:
+                    if dataset["path"] == place:
+                        return {**image, "datasets": [dataset]}
+    return None
 
 
 def _axes(path: str, image: dict[str, Any]) -> str:
@@ -284,7 +307,7 @@ def _axes(path: str, image: dict[str, Any]) -> str:
 
 
 def _affine(image: dict[str, Any], axes: str) -> NDArray[np.float64]:
-    """Voxel indices to world coordinates, by the transforms of the finest resolution and of all."""
+    """Voxel indices to world coordinates, by the transforms of the first resolution and of all."""
     scale, shift = np.ones(len(axes)), np.zeros(len(axes))
     steps = [*image["datasets"][0].get("coordinateTransformations", ())]
     for step in [*steps, *image.get("coordinateTransformations", ())]:
