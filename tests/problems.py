@@ -25,7 +25,7 @@ from convt.spec import Spec, make_convolution_spec, make_spec
 from convt.target import Target
 from oracles import BFLOAT16, DTYPES, Array, forward_size, integers
 
-FAMILIES = ("channels", "rows", "filtering")
+FAMILIES = ("channels", "rows", "dots", "filtering")
 # What a test gives for `forward`.
 DIRECTIONS = [pytest.param(False, id="transposed"), pytest.param(True, id="convolution")]
 
@@ -255,7 +255,19 @@ def filterable(draw: st.DrawFn, taps: int = 3) -> Problem:
 
 def problems_of(family: str) -> st.SearchStrategy[Problem]:
     """Problems of which a family serves many."""
+    if family == "dots":
+        return problems().map(_with_whole_vectors)
     return filterable() if family == "filtering" else problems()
+
+
+def _with_whole_vectors(problem: Problem) -> Problem:
+    """The same with dense channels, four or eight times as many as there are up to eight."""
+    groups, factor = problem.groups, 4 + problem.out_channels % 2 * 4
+    into, out = (
+        groups * factor * -(-min(c // groups, 8) // (1 if c // groups < 3 else 4))
+        for c in (problem.in_channels, problem.out_channels)
+    )
+    return replace(problem, in_channels=into, out_channels=out, data_format="NDHWC")
 
 
 def either_way(found: st.SearchStrategy[Problem]) -> st.SearchStrategy[Problem]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convt import target
-from convt.kernels.keys import Rows
+from convt.kernels.keys import Dots, Rows
 from convt.plan import Access, Plan, make_plan
 from convt.spec import Spec, adjoint, make_spec
 from oracles import BFLOAT16, DTYPES
@@ -81,7 +81,7 @@ def test_chunks_cover_every_output_once(
     assert prod(made.computed.output_shape) == prod(posed.output_shape)
     for number, (axis, chunks) in enumerate(zip(made.axes, made.chunks, strict=True)):
         # Of a convolution, rows have the columns of each part of the width.
-        parts = made.kernel.parts if isinstance(made.kernel, Rows) and number == 2 else 1
+        parts = made.kernel.parts if isinstance(made.kernel, Dots | Rows) and number == 2 else 1
         edges = [chunk.start for chunk in chunks] + [axis.output]
         assert edges[0] == 0
         assert [chunk.stop for chunk in chunks] == edges[1:]
@@ -181,6 +181,14 @@ def test_many_channels_are_lanes_and_few_leave_them_to_the_width() -> None:
     assert plan(adjoint(spec((16, 16, 64), 1, 1, 4, 2))).kernel.family == "rows"
 
 
+def test_many_dense_channels_of_which_few_come_are_lanes() -> None:
+    few = spec((16, 16, 64), 64, 1, 3, 2)
+    assert plan(few).kernel.family == "dots"
+    assert plan(adjoint(spec((16, 16, 64), 1, 64, 3, 2))).kernel.family == "dots"
+    assert plan(few, input_channels_dense=False).kernel.family == "rows"
+    assert plan(spec((16, 16, 64), 62, 1, 3, 2)).kernel.family == "rows"  # no whole vectors
+
+
 def test_parts_of_a_convolution_s_input_share_tiles() -> None:
     """Where minimal filtering is chosen, and where one size of tile serves all parts."""
     posed = adjoint(spec((16, 16, 16), 64, 64, 3, 2))
@@ -191,8 +199,9 @@ def test_parts_of_a_convolution_s_input_share_tiles() -> None:
     assert found.products < plan(posed).products
 
 
-def test_filters_that_are_not_finite_meet_no_padded_lane() -> None:
-    posed = spec((16, 16, 64), 1, 1, 4, 2)
+@pytest.mark.parametrize("into", [1, 64])
+def test_filters_that_are_not_finite_meet_no_padded_lane(into: int) -> None:
+    posed = spec((16, 16, 64), into, 1, 4, 2)
     made = make_plan(posed, HOST, Access(), 2, finite=False)
     assert made.kernel.family == "channels"
     assert "not finite" in made.reason
@@ -201,6 +210,8 @@ def test_filters_that_are_not_finite_meet_no_padded_lane() -> None:
 def test_a_family_that_can_not_serve_says_so() -> None:
     with pytest.raises(ValueError, match="rows can't serve a width whose taps reach this far"):
         plan(spec((2, 2, 2), 1, 1, 65, 1), family="rows")
+    with pytest.raises(ValueError, match="dots can't serve input channels that"):
+        plan(spec((2, 2, 2), 6, 1, 3, 1), family="dots")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -54,6 +54,10 @@ PROBLEMS: dict[str, Any] = {
     "rows of three channels": ("float32", "NDHWC", 3, 3, 1, 3, 1, "rows"),
     "rows of float64": ("float64", "NCDHW", 8, 2, 1, 5, 3, "rows"),
     "rows of bfloat16": ("bfloat16", "NCDHW", 4, 4, 1, 2, 2, "rows"),
+    "dots": ("float32", "NDHWC", 64, 1, 1, 3, 2, "dots"),
+    "dots of even taps": ("float32", "NDHWC", 48, 1, 1, 4, 2, "dots"),
+    "dots of float64": ("float64", "NDHWC", 32, 1, 1, 3, 1, "dots"),
+    "dots of bfloat16": ("bfloat16", "NDHWC", 32, 1, 1, 5, 3, "dots"),
     "filtering": ("float32", "NDHWC", 64, 64, 1, 3, 1, "filtering"),
     "filtering with a wider last block": ("float32", "NDHWC", 32, 80, 1, 4, 2, "filtering"),
     "filtering in NCDHW": ("float64", "NCDHW", 32, 40, 1, 3, 2, "filtering"),
@@ -63,6 +67,7 @@ PROBLEMS: dict[str, Any] = {
 QUICK = [
     ("znver4", "channels"),
     ("haswell", "rows"),
+    ("haswell", "dots"),
     ("neoverse-n1", "channels"),
     ("haswell", "filtering"),
 ]
@@ -85,7 +90,9 @@ def plan(name: str, processor: Target) -> Plan:
         groups=groups,
     )
     access = Access(
-        input_channels_dense=last, output_channels_dense=last, output_width_dense=not last
+        input_channels_dense=last,
+        output_channels_dense=last,
+        output_width_dense=not last or out == 1,
     )
     algorithm = "auto" if family == "filtering" else "direct"
     made = make_plan(spec, processor, access, 2, family=family, algorithm=algorithm)

@@ -12,7 +12,7 @@ from math import prod
 from typing import NamedTuple
 
 from convt.geometry import Axis
-from convt.kernels.keys import Channels, Filtering, Rows
+from convt.kernels.keys import Channels, Dots, Filtering, Rows
 from convt.spec import Spec, Triple
 from convt.target import Target
 
@@ -60,7 +60,7 @@ class Cutter:
     spec: Spec
     target: Target
     axes: tuple[Axis, Axis, Axis]
-    kernel: Channels | Filtering | Rows
+    kernel: Channels | Dots | Filtering | Rows
     units: tuple[int, ...]  # outputs of each axis that stay together
     blocks: int  # of output channels, in a group; 1: they stay together
     threads: int

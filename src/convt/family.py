@@ -1,9 +1,10 @@
 """Which kernel serves a problem: family and tile, by a count of the vector instructions each would take.
 
 Pure. The families: lanes over output channels (kernels/channels.py), with one input channel or element
-broadcast, and lanes over the width (kernels/rows.py), with filters broadcast. The counts leave caches and
-ports aside; what they compare is how well lanes are filled, how often inputs and filters are loaded, and
-what moving data into and out of slabs costs.
+broadcast, lanes over the width (kernels/rows.py), with filters broadcast, and lanes over input channels
+(kernels/dots.py), which are added at the end. The counts leave caches and ports aside; what they compare is
+how well lanes are filled, how often inputs and filters are loaded, and what moving data into and out of
+slabs costs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from convt.fast import Filtered, filtered
 from convt.fold import fold
 from convt.geometry import Axis, axes
-from convt.kernels.keys import Channels, Element, Filtering, Rows
+from convt.kernels.keys import Channels, Dots, Element, Filtering, Rows
 from convt.memory import ALIGNED_FROM
 from convt.spec import Spec
 from convt.target import Target
@@ -42,8 +43,21 @@ _AFAR = 3  # instructions that wait for a vector of filters from beyond the seco
 _NEAR = 1 << 18  # bytes of filters that stay near: of no one processor, as bits follow
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
 _MOVE = 5  # instructions that move one vector into or out of a slab, transposed
-_PICK = 1  # instructions that move one element, where neither side is dense
+_PICK, _SIDE_BY_SIDE = 1, 4  # instructions that move one element of so few dense channels
+_ALONE = 3  # instructions that move one element alone
 _HALO = 1.5  # times that an input element is packed, on average
+
+
+_LOAD = 1.25  # sums that take as long as a load where loads are what there is most of
+_PART = 12  # instructions that store a vector in part
+_ADD = 4  # instructions that add the lanes of one sum, of several at once, and store it
+_FEWEST = 4  # input channels that are worth a vector
+_DOT_TAPS = 16  # the widest rows of dots that code is emitted for
+_LANES = {"rows": "the width", "dots": "input channels"}
+_UNSERVED = {
+    "rows": "a width whose taps reach this far",
+    "dots": "input channels that are not dense or fill no vectors, or a width of many taps or phases",
+}
 
 
 class Access(NamedTuple):
@@ -81,7 +95,7 @@ class Access(NamedTuple):
 class Choice(NamedTuple):
     """A kernel, the problem it computes (the one posed, or an equal one), and why it was chosen."""
 
-    kernel: Channels | Filtering | Rows
+    kernel: Channels | Dots | Filtering | Rows
     computed: Spec
     reason: str
     filtered: Filtered | None = None  # where the kernel is one of minimal filtering
@@ -142,22 +156,24 @@ def _direct(
     if not finite:
         reason = "filters that are not finite must meet no padded lane"
         return _Direct(Choice(channels, computed, reason), one)
-    rows = _rows(spec, target, access)
-    if rows is None:
-        if family == "rows":
-            raise ValueError("the family of rows can't serve a width whose taps reach this far")
-        reason = "the width's taps reach too far for lanes over the width"
-        return _Direct(Choice(channels, computed, reason), one)
-    other = _rows_cost(spec, rows)
-    if family == "rows":
-        return _Direct(Choice(rows, spec, "asked for"), other)
-    reason = (
-        f"about {one:.3g} vector instructions with lanes over channels, {other:.3g} over the width"
-    )
-    if one <= other:
+    others: dict[str, tuple[Dots | Rows, float]] = {}
+    if (rows := _rows(spec, target, access)) is not None:
+        others["rows"] = (rows, _rows_cost(spec, rows))
+    if (dots := _dots(spec, target, access)) is not None:
+        others["dots"] = (dots, _dots_cost(spec, dots))
+    if family:
+        if family not in others:
+            raise ValueError(f"the family of {family} can't serve {_UNSERVED[family]}")
+        kernel, cost = others[family]
+        return _Direct(Choice(kernel, spec, "asked for"), cost)
+    counts = {"output channels": one, **{_LANES[name]: cost for name, (_, cost) in others.items()}}
+    counted = ", ".join(f"{cost:.3g} over {lanes}" for lanes, cost in counts.items())
+    reason = f"vector instructions with lanes over each, about: {counted}"
+    best, cost = min(others.values(), key=lambda found: found[1], default=(None, one))
+    if best is None or one <= cost:
         reason += "; tap by tap, so that each filter is read once" if channels.by_taps else ""
         return _Direct(Choice(channels, computed, reason), one)
-    return _Direct(Choice(rows, spec, reason), other)
+    return _Direct(Choice(best, spec, reason), cost)
 
 
 def products(spec: Spec) -> int:
@@ -235,10 +251,12 @@ def _channels_cost(spec: Spec, kernel: Channels) -> float:
     channels = spec.out_channels // spec.groups
     vectors = -(-channels // kernel.lanes)
     pixels = spec.batch * prod(axis.hits for axis in axes(spec)) * spec.groups
-    sums = pixels * vectors * in_channels * (2 if kernel.depthwise else 1)
+    sums: float = pixels * vectors * in_channels * (2 if kernel.depthwise else 1)
+    sums *= max(1.0, _LOAD * (1 / kernel.vectors + 1 / kernel.pixels))
     joined = joined_taps(kernel, axes(spec)[2], in_channels, _JOINED)
     overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / (kernel.pixels * joined)
-    return sums + overhead + _slabs(spec, kernel)
+    parts = prod(spec.output_shape) / channels * _PART if channels % kernel.lanes else 0
+    return sums + overhead + parts + _slabs(spec, kernel)
 
 
 def _by_taps(spec: Spec, kernel: Channels, cost: float) -> tuple[Channels, float]:
@@ -270,7 +288,9 @@ def _by_taps(spec: Spec, kernel: Channels, cost: float) -> tuple[Channels, float
     return replace(kernel, by_taps=True, stream=False), by_taps
 
 
-def joined_taps(kernel: Channels | Filtering | Rows, width: Axis, channels: int, most: int) -> int:
+def joined_taps(
+    kernel: Channels | Dots | Filtering | Rows, width: Axis, channels: int, most: int
+) -> int:
     """Taps of the width, of up to `most` products, that are summed as one run of input channels.
 
     Those of a convolution whose inputs follow each other, as their filters do.
@@ -357,10 +377,53 @@ def _rows_cost(spec: Spec, kernel: Rows) -> float:
         * in_channels
         * (blocks * _loads(kernel) * vectors + channels * spec.kernel[2] * tiles)
     )
-    return max(sums, loads) + lines * blocks * tiles * _RUN_COST + _slabs(spec, kernel)
+    return max(sums, _LOAD * loads) + lines * blocks * tiles * _RUN_COST + _slabs(spec, kernel)
 
 
-def _slabs(spec: Spec, kernel: Channels | Rows) -> float:
+# --- lanes over input channels ------------------------------------------------------------------
+def _dots(spec: Spec, target: Target, access: Access) -> Dots | None:
+    code = CODES[spec.dtype.name]
+    wide = Element(code).wide
+    kernel, stride, dilation = spec.kernel[2], spec.strides[2], spec.dilations[2]
+    channels, lanes = spec.in_channels // spec.groups, target.lanes(wide.bytes)
+    while lanes > _FEWEST and channels % lanes:
+        lanes //= 2
+    sums = target.registers // 2
+    phases = 1 if spec.forward else stride
+    dense = access.input_channels_dense and channels >= lanes and channels % lanes == 0
+    if not dense or kernel > _DOT_TAPS or phases > sums:
+        return None
+    unpacks = not access.output_width_dense
+    return Dots(
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad=spec.pad_before[2] % stride,
+        forward=spec.forward,
+        wide=wide,
+        lanes=lanes,
+        columns=max(round(sums / phases), 1),
+        input=Element(code, access.input_swapped),
+        result=wide if unpacks else Element(code),
+        destination=Element(code) if unpacks else None,
+    )
+
+
+def _dots_cost(spec: Spec, kernel: Dots) -> float:
+    """Vector instructions, about: sums or loads, what runs cost beside them, and the lanes' addition."""
+    depth, height, _ = axes(spec)
+    tiles = -(-spec.output_size[2] // (kernel.columns * kernel.phases))
+    vectors = spec.in_channels // spec.groups // kernel.lanes
+    lines = spec.batch * depth.hits * height.hits * spec.out_channels
+    sums = kernel.kernel * kernel.columns
+    loads = len(kernel.meetings) + kernel.kernel
+    rows = spec.batch * spec.output_size[0] * spec.output_size[1] * spec.out_channels
+    added = rows * tiles * kernel.columns * kernel.phases * _ADD
+    runs = lines * tiles * _RUN_COST
+    return lines * tiles * vectors * max(sums, _LOAD * loads) + runs + added + _slabs(spec, kernel)
+
+
+def _slabs(spec: Spec, kernel: Channels | Dots | Rows) -> float:
     """Instructions that pack inputs (some of them again, as halo) and unpack results."""
     cost = 0.0
     sides = (
@@ -370,6 +433,8 @@ def _slabs(spec: Spec, kernel: Channels | Rows) -> float:
     for moved, size, channels, times in sides:
         # Channels of one group, where they are the dense axis, may be too few for a vector.
         few = spec.data_format == "NDHWC" and kernel.rows and channels // spec.groups < kernel.lanes
-        each = _PICK if few and channels > 1 else _MOVE / kernel.lanes
+        each = _MOVE / kernel.lanes
+        if few and channels > 1:
+            each = _PICK if channels <= _SIDE_BY_SIDE else _ALONE
         cost += each * times * spec.batch * prod(size) * channels if moved else 0
     return cost

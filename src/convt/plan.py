@@ -15,7 +15,15 @@ from convt.cut import SMALL, Chunk, Cutter, Region, chunks
 from convt.family import CODES, Access, Choice, choose, joined_taps, products
 from convt.fast import Filtered
 from convt.geometry import Axis, axes
-from convt.kernels.keys import Channels, Element, Filtering, PackFilters, Rows, TransformFilters
+from convt.kernels.keys import (
+    Channels,
+    Dots,
+    Element,
+    Filtering,
+    PackFilters,
+    Rows,
+    TransformFilters,
+)
 from convt.spec import Spec
 from convt.target import Target
 
@@ -36,7 +44,7 @@ class Plan:
     computed: Spec  # as computed: `spec`, or an equal problem
     target: Target
     axes: tuple[Axis, Axis, Axis]  # of the problem as computed
-    kernel: Channels | Filtering | Rows
+    kernel: Channels | Dots | Filtering | Rows
     reason: str  # why this kernel
     pack: PackFilters
     chunks: tuple[tuple[Chunk, ...], ...]  # of the outputs: depth, height, width
@@ -93,8 +101,8 @@ def make_plan(
 ) -> Plan:
     """Choose how to compute `spec` on `target` with up to `threads` threads.
 
-    `family` asks for one of the families, "channels", "rows" or "filtering"; ValueError if it can't serve
-    the problem. `finite` says that every filter value is a finite number, which the family of rows depends
+    `family` asks for one of the families, "channels", "dots", "rows" or "filtering"; ValueError if it can't
+    serve the problem. `finite` says that every filter value is a finite number, which dots and rows depend
     on. `algorithm` is "direct", or "auto" or "fast" to allow minimal filtering; `bound`, that filters are
     transformed once for many calls.
     """
@@ -106,18 +114,19 @@ def make_plan(
         c // computed.groups for c in (computed.in_channels, computed.out_channels)
     )
     blocks = _block_count(kernel, channels)
-    tail = kernel.tail * (1 if isinstance(kernel, Rows) else kernel.lanes)
+    tail = kernel.tail * (1 if kernel.rows else kernel.lanes)
     group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
     units, cut_blocks = (found.units, 1) if found else (tuple(axis.pitch for axis in shape), blocks)
     region = Cutter(computed, target, shape, kernel, units, cut_blocks, threads, work).cut()
     if found:
         region = region._replace(blocks=blocks)
     pieces = [chunks(axis, length) for axis, length in zip(shape, region.size, strict=True)]
-    if isinstance(kernel, Rows):
+    if isinstance(kernel, Dots | Rows):
         pieces[2] = [_row_chunk(c, kernel, computed.pad_before[2]) for c in pieces[2]]
     spread = _spread(kernel)
     longest, group = (_POINT_RUN, _POINT_RUN) if found else (_RUN, _GROUP)
-    run = max(min(in_channels, longest // spread), 1)
+    lanes = kernel.lanes if isinstance(kernel, Dots) else 1  # each has a chain of its own
+    run = max(min(in_channels // lanes, longest // spread), 1) * lanes
     joined = run * (1 if found else joined_taps(kernel, shape[2], run, group))
     return Plan(
         spec=spec,
@@ -131,7 +140,7 @@ def make_plan(
             source=Element(CODES[spec.dtype.name], access.filters_swapped),
             block=kernel.block_channels,
             tail=tail,
-            rows=kernel.rows,
+            by_rows=isinstance(kernel, Rows),
         ),
         chunks=tuple(map(tuple, pieces)),
         batch_step=region.batch,
@@ -139,7 +148,7 @@ def make_plan(
         block_step=region.blocks,
         run_channels=run,
         joined_channels=joined,
-        flush_runs=max(group // (joined * spread), 1),
+        flush_runs=max(group * lanes // (joined * spread), 1),
         pixel_block=_pixel_block(kernel),
         packed_filters=prod(spec.kernel) * in_channels * computed.groups * group_lanes,
         packed_lanes=group_lanes * computed.groups,
@@ -160,7 +169,7 @@ def restrict(plan: Plan, batch: int, ranges: Sequence[tuple[int, int]]) -> Plan:
     for axis, whole, (start, stop) in zip(plan.axes, plan.chunks, ranges, strict=True):
         cut = ((max(c.start, start), min(c.stop, stop)) for c in whole)
         pieces.append([Chunk(a, b, *axis.input_range(a, b)) for a, b in cut if a < b])
-    if isinstance(plan.kernel, Rows):
+    if isinstance(plan.kernel, Dots | Rows):
         pad = plan.computed.pad_before[2]
         pieces[2] = [_row_chunk(chunk, plan.kernel, pad) for chunk in pieces[2]]
     same = plan.computed is plan.spec
@@ -182,7 +191,7 @@ def reads(plan: Plan) -> list[tuple[int, int]]:
     ):
         first = min((c.in_first for c in pieces if c.in_first < c.in_end), default=0)
         end = max((c.in_end for c in pieces if c.in_first < c.in_end), default=0)
-        if isinstance(plan.kernel, Rows) and number == 2:
+        if isinstance(plan.kernel, Dots | Rows) and number == 2:
             first, end = first * plan.kernel.parts, end * plan.kernel.parts
         elif plan.filtered and pieces:  # a tile loads what its outputs beyond the end would read
             whole = replace(axis, output=axis.output + unit)
@@ -192,22 +201,22 @@ def reads(plan: Plan) -> list[tuple[int, int]]:
     return [(min(first, end), end) for first, end in found]
 
 
-def _block_count(kernel: Channels | Filtering | Rows, channels: int) -> int:
+def _block_count(kernel: Channels | Dots | Filtering | Rows, channels: int) -> int:
     """Blocks of output channels in a group: the last one may be wider than the others."""
-    if isinstance(kernel, Rows):
-        return -(-channels // kernel.channels)
+    if kernel.rows:
+        return -(-channels // kernel.block_channels)
     whole = -(-channels // kernel.lanes) - kernel.tail
     return -(-whole // (kernel.block_channels // kernel.lanes)) + bool(kernel.tail)
 
 
-def _spread(kernel: Channels | Filtering | Rows) -> int:
+def _spread(kernel: Channels | Dots | Filtering | Rows) -> int:
     """Products that one input channel adds to an output in one run, at most."""
-    if not isinstance(kernel, Rows):
+    if not isinstance(kernel, Dots | Rows):
         return 1
     return max(sum(t.phase == phase for t in kernel.taps) for phase in range(kernel.phases)) or 1
 
 
-def _pixel_block(kernel: Channels | Filtering | Rows) -> int:
+def _pixel_block(kernel: Channels | Dots | Filtering | Rows) -> int:
     if not isinstance(kernel, Channels):
         return 0
     return max(_PIXELS // kernel.pixels, 1) * kernel.pixels
@@ -239,7 +248,8 @@ def _workspace(
         inputs * region.batch * in_channels * item if kernel.source else 0,
         outputs * region.batch * out_channels * item if kernel.destination else 0,
     )
-    sizes = (runs * taps, _TOTALS, 16 * listed, *slabs, 0, 0, 0, 0, 0)
+    zeros = in_channels * item if isinstance(kernel, Dots) else 0
+    sizes = (runs * taps, _TOTALS, 16 * listed, *slabs, 0, 0, zeros, 0, 0)
     if found and isinstance(kernel, Filtering):
         tiles, points = found.tile_block, found.points
         padded, packed = (-(-c // kernel.lanes) * kernel.lanes for c in (in_channels, channels))
@@ -257,12 +267,12 @@ def _workspace(
     return tuple(-(-size // 64) * 64 for size in sizes)
 
 
-def _row_chunk(chunk: Chunk, kernel: Rows, pad: int) -> Chunk:
-    """The same outputs, with the columns that whole tiles of rows load, beyond the input too.
+def _row_chunk(chunk: Chunk, kernel: Dots | Rows, pad: int) -> Chunk:
+    """The same outputs, with the columns that whole tiles of a row load, beyond the input too.
 
     Of a convolution, columns of each part of the input.
     """
     columns = -(-(chunk.stop - chunk.start) // kernel.phases)
     before = -(pad // kernel.stride) if kernel.forward else pad // kernel.stride
     first = chunk.start // kernel.phases + before - kernel.margin
-    return chunk._replace(in_first=first, in_end=first + kernel.row_length(columns))
+    return chunk._replace(in_first=first, in_end=first + kernel.reads(columns, kernel.columns))

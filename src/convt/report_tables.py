@@ -13,7 +13,7 @@ from itertools import zip_longest
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING, NamedTuple
 
-from convt.kernels.keys import Channels, Filtering, Rows
+from convt.kernels.keys import Channels, Dots, Filtering, Rows
 from convt.report_axes import AxisReport, evenness
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _kernel(report: Report) -> Table:
         ("tasks", f"{plan.tasks:,} on {_count(threads, 'thread', 'threads')}"),
     )
     notes = []
-    if kernel.family == "rows":
+    if kernel.rows:
         notes.append("With NaN or Inf in the filters, the family of channels takes over.")
     if not report.compiled:
         notes.append(
@@ -175,9 +175,11 @@ def _kernel(report: Report) -> Table:
     return Table("Kernel", (), rows, "\n".join(notes))
 
 
-def _tile(kernel: Channels | Filtering | Rows) -> str:
+def _tile(kernel: Channels | Dots | Filtering | Rows) -> str:
     if isinstance(kernel, Rows):
         return f"{kernel.channels} x {kernel.columns}, output channels x columns"
+    if isinstance(kernel, Dots):
+        return f"{kernel.phases} x {kernel.columns}, phases x columns"
     if isinstance(kernel, Channels):
         return f"{kernel.pixels} x {kernel.block_channels}, pixels x output channels"
     axes = (

@@ -23,7 +23,7 @@ from convt.plan import Access, Plan, make_plan
 __all__ = ["ALLOWED", "Found", "compare", "problems", "report", "table"]
 
 ALLOWED = 1.1  # times as long as the fastest family that the chosen one may take
-FAMILIES = ("channels", "rows", "filtering")
+FAMILIES = ("channels", "rows", "dots", "filtering")
 _ROUNDS = 7
 _TURN = 2e-3  # seconds, at least
 _MOST = 3 * WORTH  # products of a shape that is cut down

@@ -6,7 +6,8 @@ where source and destination are dense along different axes it transposes square
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from convt.kernels import ir
@@ -15,7 +16,7 @@ from convt.kernels.elements import load, store
 from convt.kernels.keys import Element
 from convt.target import Target
 
-__all__ = ["deinterleave", "emit_copy", "interleave", "transpose"]
+__all__ = ["add_lanes", "deinterleave", "emit_copy", "interleave", "transpose"]
 
 Value = Any
 _FEW = (2, 3, 4)  # channels that are copied side by side
@@ -110,21 +111,28 @@ class _Copy:
             b.ret_void()
         self.b.call(module.globals[name], [*self.places, i0, i1, j0, j1])
 
+    @contextmanager
+    def _vectors(self, count: Value) -> Iterator[Value]:
+        """Where each vector of at least one begins: what the last one shares is moved twice."""
+        with self.b.loop(self.b.i64(0), count, self.lanes) as first:
+            yield self.b.minimum(first, self.b.sub(count, self.b.i64(self.lanes)))
+
     def rows(self, ni: Value, nj: Value) -> None:
-        b, whole = self.b, self._whole(nj)
-        with b.loop(b.i64(0), ni) as i:
-            with b.loop(b.i64(0), whole, self.lanes) as j:
+        b, zero = self.b, self.b.i64(0)
+        with b.if_else(b.icmp_signed(">=", nj, b.i64(self.lanes))) as (wide, narrow):
+            with wide, b.loop(zero, ni) as i, self._vectors(nj) as j:
                 self._move(i, j, self.lanes)
-            with b.loop(whole, nj) as j:
+            with narrow, b.loop(zero, ni) as i, b.loop(zero, nj) as j:
                 self._move(i, j, 1)
 
     def blocks(self, ni: Value, nj: Value) -> None:
-        b, wi, wj = self.b, self._whole(ni), self._whole(nj)
-        with b.loop(b.i64(0), wi, self.lanes) as i:
-            with b.loop(b.i64(0), wj, self.lanes) as j:
+        b, zero = self.b, self.b.i64(0)
+        fits = b.icmp_signed(">=", b.minimum(ni, nj), b.i64(self.lanes))
+        with b.if_else(fits) as (wide, narrow):
+            with wide, self._vectors(ni) as i, self._vectors(nj) as j:
                 self._block(i, j)
-            self.scalars(i, b.add(i, b.i64(self.lanes)), wj, nj)
-        self.scalars(wi, ni, b.i64(0), nj)
+            with narrow:
+                self.scalars(zero, ni, zero, nj)
 
     def columns(self, ni: Value, nj: Value) -> None:
         """Source dense along i: a few dense channels are (de)interleaved, else blocks transposed."""
@@ -150,9 +158,11 @@ class _Copy:
                 load(b, self.source, self._from(i, b.i64(j)), self.lanes, half=self.half)
                 for j in range(few)
             ]
-            for k, vector in enumerate(interleave(b, rows)):
-                place = b.at(self._to(i, zero), b.i64(k * self.lanes * self.destination.bytes))
-                store(b, self.destination, vector, place, self.lanes, half=self.half)
+            place = self._to(i, zero)
+            for vector in interleave(b, rows):
+                lanes = vector.type.count
+                store(b, self.destination, vector, place, lanes, half=self.half)
+                place = b.at(place, b.i64(lanes * self.destination.bytes))
         self.scalars(whole, ni, zero, b.i64(few))
 
     def _part(self, few: int, nj: Value) -> None:
@@ -195,12 +205,28 @@ def transpose(b: Builder, rows: list[Value]) -> list[Value]:
     return rows
 
 
+def add_lanes(b: Builder, vectors: list[Value]) -> Value:
+    """One vector, of the sum of the lanes of each of up to as many vectors as they have lanes."""
+    lanes, step = vectors[0].type.count, 1
+    while step < lanes:
+        low = [x if not x & step else x - step + lanes for x in range(lanes)]
+        high = [x + step if not x & step else x + lanes for x in range(lanes)]
+        pairs = [
+            (vectors[i], vectors[min(i + 1, len(vectors) - 1)]) for i in range(0, len(vectors), 2)
+        ]
+        vectors = [b.fadd(b.shuffle(*pair, low), b.shuffle(*pair, high)) for pair in pairs]
+        step *= 2
+    return vectors[0]
+
+
 def interleave(b: Builder, vectors: list[Value]) -> list[Value]:
-    """N vectors -> n vectors in which the elements of all alternate, by two-input shuffles."""
+    """N vectors -> vectors in which the elements of all alternate, by two-input shuffles."""
     count = len(vectors)
     if count == 1:
         return vectors
     lanes = vectors[0].type.count
+    if count == 2 and vectors[0].type.bytes == 32:
+        return _interleave_halves(b, vectors)
     result = []
     for part in range(count):
         wanted = [divmod(part * lanes + lane, count) for lane in range(lanes)]  # (lane, vector)
@@ -210,6 +236,19 @@ def interleave(b: Builder, vectors: list[Value]) -> list[Value]:
             value = b.shuffle(value, vectors[extra], picks)
         result.append(value)
     return result
+
+
+def _interleave_halves(b: Builder, vectors: list[Value]) -> list[Value]:
+    """Four halves of two vectors of 256 bits, whose halves some processors exchange slowly."""
+    lanes = vectors[0].type.count
+    quarter = lanes // 4
+    mixed = []
+    for first in (0, quarter):  # within each half of the vectors
+        picks = [half + first + k for half in (0, lanes // 2) for k in range(quarter)]
+        picks = [pick + lanes * of for pick in picks for of in (0, 1)]
+        mixed.append(b.shuffle(vectors[0], vectors[1], picks))
+    halves = (range(lanes // 2), range(lanes // 2, lanes))
+    return [b.shuffle(vector, vector, half) for half in halves for vector in mixed]
 
 
 def deinterleave(b: Builder, vectors: list[Value]) -> list[Value]:

@@ -18,7 +18,7 @@ from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot
 from convt.kernels.copy import emit_copy
 from convt.kernels.elements import number
-from convt.kernels.keys import Channels, Element, Filtering, Rows
+from convt.kernels.keys import Channels, Dots, Element, Filtering, Rows
 from convt.kernels.record import CHUNK, SEGMENT, TAP, slot
 from convt.target import Target
 
@@ -90,7 +90,7 @@ Compute: TypeAlias = "Callable[[Builder, Fields, Task, View, View, Value], None]
 
 
 def emit_run(
-    module: ir.Module, target: Target, family: Channels | Filtering | Rows, compute: Compute
+    module: ir.Module, target: Target, family: Channels | Dots | Filtering | Rows, compute: Compute
 ) -> str:
     """Define ``run(record, workspace)``: take and compute tasks until none is left.
 
@@ -150,7 +150,7 @@ def _decode(b: Builder, fields: Fields, number: Value) -> Task:
 class _Driver:
     b: Builder
     target: Target
-    family: Channels | Filtering | Rows
+    family: Channels | Dots | Filtering | Rows
     fields: Fields
     task: Task
     scratch: Value

@@ -7,13 +7,24 @@ compiled kernel can't reach. Elements in foreign byte order are swapped on load.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from convt.kernels import ir
-from convt.kernels.builder import F32, F64, I16, I32, I64, Builder
+from convt.kernels.builder import F32, F64, I16, I32, I64, Builder, Slot
 from convt.kernels.keys import Element
 
-__all__ = ["Element", "load", "narrow", "number", "store"]
+__all__ = [
+    "Element",
+    "bits_of",
+    "load",
+    "narrow",
+    "narrow_pairs",
+    "number",
+    "shorten_nans",
+    "store",
+]
 
 Value = Any
 _BITS = {"f16": I16, "bf16": I16, "f32": I32, "f64": I64}
@@ -22,6 +33,11 @@ _BITS = {"f16": I16, "bf16": I16, "f32": I32, "f64": I64}
 def number(element: Element) -> ir.Type:
     """The type of a native `element` as a number; of float16 and bfloat16, that of their sums."""
     return F64 if element.code == "f64" else F32
+
+
+def bits_of(element: Element) -> ir.Type:
+    """The integer type of an `element`'s bits."""
+    return _BITS[element.code]
 
 
 def load(b: Builder, element: Element, pointer: Value, lanes: int, *, half: bool) -> Value:
@@ -59,6 +75,25 @@ def narrow(b: Builder, element: Element, value: Value, lanes: int, *, half: bool
     return _round_half(b, value, lanes) if element.code == "f16" else value
 
 
+def shorten_nans(b: Builder, vectors: Sequence[Slot]) -> None:
+    """Leave NaNs that bfloat16 holds too, in an even number of vectors: rounding would end others."""
+    values = [vector.get() for vector in vectors]
+    pairs = zip(values[::2], values[1::2], strict=True)
+    found = reduce(b.or_, (b.unordered(*pair) for pair in pairs))
+    bits = b.bitcast(found, ir.integer(values[0].type.count))
+    with b.if_then(b.icmp_signed("!=", bits, ir.constant(bits.type, 0))):
+        for vector, value in zip(vectors, values, strict=True):
+            vector.set(_short_nan(b, value, value.type.count))
+
+
+def narrow_pairs(b: Builder, first: Value, second: Value) -> Value:
+    """The elements of two vectors, rounded to bfloat16, in turn; NaNs are short already."""
+    lanes = first.type.count
+    low, high = (_rounded_bfloat(b, value, lanes) for value in (first, second))
+    sixteen = _constant(I32, lanes, 16)
+    return b.or_(b.lshr(low, sixteen), b.shl(b.lshr(high, sixteen), sixteen))
+
+
 def _kind(element: ir.Type, lanes: int) -> ir.Type:
     return element if lanes == 1 else ir.vector(element, lanes)
 
@@ -71,16 +106,16 @@ def _widen_half(b: Builder, bits: Value, lanes: int) -> Value:
     """float16 -> float32: shift exponent and fraction in place, scale by 2**112, mend Inf and NaN."""
     wide, kind = _kind(I32, lanes), _kind(F32, lanes)
 
-    def bits_of(value: int) -> Value:
+    def constant(value: int) -> Value:
         return _constant(I32, lanes, value)
 
     whole = b.zext(bits, wide)
-    sign = b.shl(b.and_(whole, bits_of(0x8000)), bits_of(16))
-    size = b.and_(whole, bits_of(0x7FFF))
-    shifted = b.shl(size, bits_of(13))
+    sign = b.shl(b.and_(whole, constant(0x8000)), constant(16))
+    size = b.and_(whole, constant(0x7FFF))
+    shifted = b.shl(size, constant(13))
     scaled = b.bitcast(b.fmul(b.bitcast(shifted, kind), _constant(F32, lanes, 2.0**112)), wide)
-    special = b.or_(shifted, bits_of(0x7F800000))
-    finite = b.icmp_unsigned("<", size, bits_of(0x7C00))
+    special = b.or_(shifted, constant(0x7F800000))
+    finite = b.icmp_unsigned("<", size, constant(0x7C00))
     return b.bitcast(b.or_(sign, b.select(finite, scaled, special)), kind)
 
 
@@ -88,33 +123,46 @@ def _round_half(b: Builder, value: Value, lanes: int) -> Value:
     """float32 -> float16, to nearest, ties to even."""
     wide, kind = _kind(I32, lanes), _kind(F32, lanes)
 
-    def bits_of(value: int) -> Value:
+    def constant(value: int) -> Value:
         return _constant(I32, lanes, value)
 
     bits = b.bitcast(value, wide)
-    size = b.and_(bits, bits_of(0x7FFFFFFF))
-    odd = b.and_(b.lshr(size, bits_of(13)), bits_of(1))
-    normal = b.lshr(b.add(b.sub(size, bits_of(112 << 23)), b.add(odd, bits_of(0xFFF))), bits_of(13))
+    size = b.and_(bits, constant(0x7FFFFFFF))
+    odd = b.and_(b.lshr(size, constant(13)), constant(1))
+    normal = b.lshr(
+        b.add(b.sub(size, constant(112 << 23)), b.add(odd, constant(0xFFF))), constant(13)
+    )
     # Below 2**-14 the sum with 0.5 rounds at float16's last subnormal place.
     lifted = b.fadd(b.bitcast(size, kind), _constant(F32, lanes, 0.5))
-    tiny = b.sub(b.bitcast(lifted, wide), bits_of(0x3F000000))
-    result = b.select(b.icmp_unsigned("<", size, bits_of(113 << 23)), tiny, normal)
-    large = b.icmp_unsigned(">=", size, bits_of(0x477FF000))  # 65520 and more round to Inf
-    result = b.select(large, bits_of(0x7C00), result)
-    result = b.select(b.icmp_unsigned(">", size, bits_of(0x7F800000)), bits_of(0x7E00), result)
-    sign = b.lshr(b.and_(bits, bits_of(0x80000000)), bits_of(16))
+    tiny = b.sub(b.bitcast(lifted, wide), constant(0x3F000000))
+    result = b.select(b.icmp_unsigned("<", size, constant(113 << 23)), tiny, normal)
+    large = b.icmp_unsigned(">=", size, constant(0x477FF000))  # 65520 and more round to Inf
+    result = b.select(large, constant(0x7C00), result)
+    result = b.select(b.icmp_unsigned(">", size, constant(0x7F800000)), constant(0x7E00), result)
+    sign = b.lshr(b.and_(bits, constant(0x80000000)), constant(16))
     return b.trunc(b.or_(result, sign), _kind(I16, lanes))
 
 
 def _round_bfloat(b: Builder, value: Value, lanes: int) -> Value:
     """float32 -> bfloat16, to nearest, ties to even; a NaN stays one."""
+    rounded = _rounded_bfloat(b, _short_nan(b, value, lanes), lanes)
+    return b.trunc(b.lshr(rounded, _constant(I32, lanes, 16)), _kind(I16, lanes))
 
-    def bits_of(value: int) -> Value:
+
+def _short_nan(b: Builder, value: Value, lanes: int) -> Value:
+    """`value`, if it is NaN a quiet one with nothing in the lower half, which no rounding ends."""
+    wide = _kind(I32, lanes)
+    bits = b.and_(b.bitcast(value, wide), _constant(I32, lanes, -0x10000))
+    short = b.bitcast(b.or_(bits, _constant(I32, lanes, 0x400000)), value.type)
+    return b.select(b.unordered(value, value), short, value)
+
+
+def _rounded_bfloat(b: Builder, value: Value, lanes: int) -> Value:
+    """float32 -> bits whose upper half is the bfloat16; the lower half is of no meaning."""
+
+    def constant(value: int) -> Value:
         return _constant(I32, lanes, value)
 
     bits = b.bitcast(value, _kind(I32, lanes))
-    top = b.lshr(bits, bits_of(16))
-    rounded = b.lshr(b.add(bits, b.add(bits_of(0x7FFF), b.and_(top, bits_of(1)))), bits_of(16))
-    nan = b.unordered(value, value)
-    result = b.select(nan, b.or_(top, bits_of(0x40)), rounded)
-    return b.trunc(result, _kind(I16, lanes))
+    odd = b.and_(b.lshr(bits, constant(16)), constant(1))
+    return b.add(bits, b.add(constant(0x7FFF), odd))

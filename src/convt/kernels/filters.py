@@ -55,7 +55,7 @@ def _task(b: Builder, kernel: PackFilters, target: Target, fields: Fields, index
     lane_bytes = b.mul(lanes, b.i64(size))
     packed = b.at(packed, b.mul(b.mul(depth, b.mul(plane, channels)), lane_bytes))
     row_bytes, tap_bytes = lane_bytes, b.mul(channels, lane_bytes)
-    if kernel.rows:
+    if kernel.by_rows:
         row_bytes, tap_bytes = b.mul(fields["kernel_w"], lane_bytes), lane_bytes
     channel = b.add(b.mul(group, fields["out_channels"]), first)
     source = b.at(

@@ -7,10 +7,12 @@ instruction, so that planning loads no compiler.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Protocol
 
 __all__ = [
     "Channels",
+    "Dots",
     "Element",
     "FilterGradient",
     "Filtering",
@@ -98,8 +100,67 @@ class WidthTap:
     part: int = 0  # of the inputs stride * j + part, where a convolution strides over them
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+@lru_cache(maxsize=256)
+def _taps(kernel: int, stride: int, dilation: int, pad: int, forward: bool) -> tuple[WidthTap, ...]:
+    found = []
+    for index in range(kernel):
+        if forward:
+            shift, part = divmod(dilation * index - pad, stride)
+            found.append(WidthTap(index, 0, shift, part))
+            continue
+        phase = (dilation * index - pad) % stride
+        shift = (phase + pad - dilation * index) // stride
+        found.append(WidthTap(index, phase, shift))
+    return tuple(sorted(found, key=lambda tap: (tap.part, tap.shift, tap.phase)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Width:
+    """The width's geometry, which the code of a family is laid out by."""
+
+    kernel: int  # taps of the width
+    stride: int
+    dilation: int
+    pad: int  # the width's padding before, modulo the stride
+    forward: bool = False  # a convolution: one phase of outputs, and parts of the input
+
+    by_taps: ClassVar[bool] = False
+    depthwise: ClassVar[bool] = False
+    rows: ClassVar[bool] = True
+
+    @property
+    def phases(self) -> int:
+        """Phases of the outputs, which are interleaved on store."""
+        return 1 if self.forward else self.stride
+
+    @property
+    def parts(self) -> int:
+        """Parts of the input, by the remainder of the column."""
+        return self.stride if self.forward else 1
+
+    @property
+    def taps(self) -> tuple[WidthTap, ...]:
+        """The taps of the width, by part and shift."""
+        return _taps(self.kernel, self.stride, self.dilation, self.pad, self.forward)
+
+    @property
+    def margin(self) -> int:
+        """Columns before those at shift 0 that are read."""
+        return -min(tap.shift for tap in self.taps)
+
+    def reads(self, columns: int, step: int) -> int:
+        """Columns read, of each part, by tiles of `step` that serve `columns` of each phase."""
+        tiles = -(-columns // step)
+        return self.margin + tiles * step + max(tap.shift for tap in self.taps)
+
+    @property
+    def _width_name(self) -> str:
+        forward = "_forward" if self.forward else ""
+        return f"k{self.kernel}s{self.stride}d{self.dilation}p{self.pad}{forward}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows(_Width):
     """Lanes over the width; see kernels/rows.py."""
 
     wide: Element  # element type of the sums
@@ -107,21 +168,13 @@ class Rows:
     vectors: int  # vectors of columns of one phase in a tile
     channels: int  # output channels in a tile
     tail: int  # output channels in the last block; 0: it is like the others
-    kernel: int  # taps of the width
-    stride: int
-    dilation: int
-    pad: int  # the width's padding before, modulo the stride
     source: Element  # element type of the caller's input
     result: Element  # element type that tiles store: the caller's in place, `wide` in a slab
     destination: Element | None = None  # element type of an unpacked output; None: written in place
     stream: bool = False  # store past the caches
-    forward: bool = False  # a convolution: one phase of outputs, and parts of the input
 
     emitter: ClassVar[str] = "convt.kernels.rows"
-    by_taps: ClassVar[bool] = False
     family: ClassVar[str] = "rows"
-    depthwise: ClassVar[bool] = False
-    rows: ClassVar[bool] = True
 
     @property
     def block_channels(self) -> int:
@@ -133,50 +186,49 @@ class Rows:
         return self.lanes * self.vectors
 
     @property
-    def phases(self) -> int:
-        """Phases of the outputs, which are interleaved on store."""
-        return 1 if self.forward else self.stride
-
-    @property
-    def parts(self) -> int:
-        """Parts of the input, which are taken apart when packed."""
-        return self.stride if self.forward else 1
-
-    @property
-    def taps(self) -> tuple[WidthTap, ...]:
-        """The taps of the width, by part and shift."""
-        found = []
-        for index in range(self.kernel):
-            if self.forward:
-                shift, part = divmod(self.dilation * index - self.pad, self.stride)
-                found.append(WidthTap(index, 0, shift, part))
-                continue
-            phase = (self.dilation * index - self.pad) % self.stride
-            shift = (phase + self.pad - self.dilation * index) // self.stride
-            found.append(WidthTap(index, phase, shift))
-        return tuple(sorted(found, key=lambda tap: (tap.part, tap.shift, tap.phase)))
-
-    @property
-    def margin(self) -> int:
-        """Columns before those at shift 0 in a packed row."""
-        return -min(tap.shift for tap in self.taps)
-
-    def row_length(self, columns: int) -> int:
-        """Columns of a packed row that serves `columns` of each phase."""
-        # Rows are dense: aligned ones were slower, since they take more of the caches.
-        tiles = -(-columns // self.columns)
-        return self.margin + tiles * self.columns + max(tap.shift for tap in self.taps)
-
-    @property
     def name(self) -> str:
         tail = f"t{self.tail}" if self.tail else ""
         tile = f"{self.channels}{tail}x{self.columns}_l{self.lanes}"
-        width = f"k{self.kernel}s{self.stride}d{self.dilation}p{self.pad}"
-        width += "_forward" if self.forward else ""
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         moved = f"from_{self.source.name}_as_{self.result.name}{write}"
-        return f"{self.wide.name}_rows_{tile}_{width}_{moved}{stream}"
+        return f"{self.wide.name}_rows_{tile}_{self._width_name}_{moved}{stream}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dots(_Width):
+    """Lanes over input channels; see kernels/dots.py."""
+
+    wide: Element  # element type of the sums
+    lanes: int  # input channels in a vector
+    columns: int  # columns of one phase in a tile
+    input: Element  # element type of the caller's input, which is read in place
+    result: Element  # element type that tiles store: the caller's in place, `wide` in a slab
+    destination: Element | None = None  # element type of an unpacked output; None: written in place
+
+    emitter: ClassVar[str] = "convt.kernels.dots"
+    family: ClassVar[str] = "dots"
+    source: ClassVar[None] = None
+    block_channels: ClassVar[int] = 1
+    tail: ClassVar[int] = 0
+    stream: ClassVar[bool] = False
+
+    @property
+    def meetings(self) -> dict[int, list[tuple[WidthTap, int]]]:
+        """Input columns from a tile's first on, with the tap and the place in the tile of each product."""
+        found: dict[int, list[tuple[WidthTap, int]]] = {}
+        for place in range(self.columns):
+            for tap in self.taps:
+                column = self.parts * (self.margin + place + tap.shift) + tap.part
+                found.setdefault(column, []).append((tap, place))
+        return dict(sorted(found.items()))
+
+    @property
+    def name(self) -> str:
+        write = f"_to_{self.destination.name}" if self.destination else ""
+        moved = f"from_{self.input.name}_as_{self.result.name}{write}"
+        tile = f"{self.columns}_l{self.lanes}"
+        return f"{self.wide.name}_dots_{tile}_{self._width_name}_{moved}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +239,13 @@ class PackFilters:
     source: Element  # element type of the caller's filters
     block: int  # output channels in a block
     tail: int  # output channels in the last block of a group; 0: it is like the others
-    rows: bool = False  # the taps of the width lie within an input channel
+    by_rows: bool = False  # the taps of the width lie within an input channel
 
     emitter: ClassVar[str] = "convt.kernels.filters"
 
     @property
     def name(self) -> str:
-        order = "r" if self.rows else ""
+        order = "r" if self.by_rows else ""
         return f"{self.wide.name}_filters_b{self.block}t{self.tail}{order}_from_{self.source.name}"
 
 

@@ -14,16 +14,16 @@ of the block.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import interleave
-from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
-from convt.kernels.elements import narrow, number, store
+from convt.kernels.driver import each_block
+from convt.kernels.elements import bits_of, narrow, narrow_pairs, number, shorten_nans, store
 from convt.kernels.keys import Rows
-from convt.kernels.sums import RUNS, RunList, Runs, accumulate
+from convt.kernels.lines import Lines
+from convt.kernels.sums import RUNS, Runs, accumulate
 from convt.target import Target
 
 __all__ = ["emit"]
@@ -33,55 +33,17 @@ Value = Any
 
 def emit(kernel: Rows, target: Target) -> str:
     """The kernel: row by row, the output rows that the same taps reach on depth and height."""
-    module = ir.Module(kernel.name)
-
-    def compute(b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value) -> None:
-        _Rows(kernel, b, target, fields, task, x, y, scratch).compute()
-
-    return emit_run(module, target, kernel, compute)
+    return _Rows.emit(kernel, target)
 
 
-@dataclass
-class _Rows:
-    kernel: Rows
-    b: Builder
-    target: Target
-    fields: Fields
-    task: Task
-    x: View
-    y: View
-    scratch: Value
+class _Rows(Lines):
+    def first_column(self) -> Value:
+        return self.task.chunks["w"]["in_first"]
 
-    def compute(self) -> None:
-        b, task = self.b, self.task
-        with segments(b, task, "d") as d, segments(b, task, "h") as h:
-            index = zip("dh", (d, h), strict=True)
-            box = {axis: segment(b, self.fields, axis, i) for axis, i in index}
-            runs = self._runs(box)
-            counts = [(b.i64(0), box[axis]["count"]) for axis in "dh"]
-            with b.loop(*task.batch) as n, b.loop(*counts[0]) as i, b.loop(*counts[1]) as j:
-                x, y = (
-                    {"n": n, "w": task.chunks["w"]["in_first"]},
-                    {"n": n, "w": task.chunks["w"]["out_first"]},
-                )
-                for axis, place in zip("dh", (i, j), strict=True):
-                    step, pitch = self.fields[f"step_{axis}"], self.fields[f"pitch_{axis}"]
-                    x[axis] = b.add(box[axis]["in_first"], b.mul(place, step))
-                    y[axis] = b.add(box[axis]["out_first"], b.mul(place, pitch))
-                self._row(runs, self.x.at(b, **x), self.y.at(b, **y))
+    def tap_rows(self, index: Value) -> Value:
+        return index
 
-    def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
-        """List the pairs of depth and height taps that reach the box, in order."""
-        b, fields, x = self.b, self.fields, self.x
-        listed = RunList(b, fields, self.scratch, x.c)
-        taps = {a: b.loop(box[a]["tap_first"], box[a]["tap_end"]) for a in "dh"}
-        with taps["d"] as d, taps["h"] as h:
-            deep, high = tap(b, fields, "d", d), tap(b, fields, "h", h)
-            index = b.add(b.mul(deep["index"], fields["kernel_h"]), high["index"])
-            listed.add(b.neg(b.dot((deep["shift"], x.d), (high["shift"], x.h))), index)
-        return listed.runs()
-
-    def _row(self, runs: Runs, x: Value, y: Value) -> None:
+    def row(self, runs: Runs, x: Value, y: Value) -> None:
         """Every block of output channels of one row."""
         b, fields, kernel = self.b, self.fields, self.kernel
         size = kernel.wide.bytes
@@ -227,24 +189,46 @@ class _Tile:
         if len(self.phases) < kernel.phases:
             self._scatter(y, channel)
             return
-        vectors = []
-        for v in range(kernel.vectors):
-            phases = [self.sums[phase, channel, v].get() for phase in self.phases]
-            vectors += [
-                narrow(b, kernel.result, vector, kernel.lanes, half=self.half)
-                for vector in interleave(b, phases)
-            ]
-        whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.phases))
-        places = [
-            b.at(y, b.i64(i * kernel.lanes * kernel.result.bytes)) for i in range(len(vectors))
+        pairs = kernel.result.code == "bf16" and len(self.phases) == 2
+        if pairs:
+            shorten_nans(b, [total for (_, of, _), total in self.sums.items() if of == channel])
+        vectors = [
+            vector
+            for v in range(kernel.vectors)
+            for vector in self._joined(
+                [self.sums[p, channel, v].get() for p in self.phases], pairs=pairs
+            )
         ]
+        whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.phases))
         with b.if_else(whole) as (full, part):
             with full:
-                for value, place in zip(vectors, places, strict=True):
-                    b.put(value, place, stream=kernel.stream)
+                self._put(vectors, y, stream=kernel.stream)
             with part:
-                for i, (value, place) in enumerate(zip(vectors, places, strict=True)):
-                    b.store_first(value, place, b.sub(self.left, b.i64(i * kernel.lanes)))
+                tile = b.stack(vectors[0].type, len(vectors))
+                self._put(vectors, tile, stream=False)
+                self._store_rest(tile, y)
+
+    def _joined(self, phases: list[Value], *, pairs: bool) -> list[Value]:
+        """Vectors of one stretch of each phase, rounded and interleaved."""
+        b, kernel = self.b, self.kernel
+        if pairs:
+            return [narrow_pairs(b, *phases)]
+        rounded = [narrow(b, kernel.result, v, kernel.lanes, half=self.half) for v in phases]
+        return interleave(b, rounded)
+
+    def _put(self, vectors: list[Value], place: Value, *, stream: bool) -> None:
+        size = self.kernel.columns * self.kernel.phases * self.kernel.result.bytes // len(vectors)
+        for i, vector in enumerate(vectors):
+            self.b.put(vector, self.b.at(place, self.b.i64(i * size)), stream=stream)
+
+    def _store_rest(self, tile: Value, y: Value) -> None:
+        """Store what lies in the row of a tile that waits in memory."""
+        b, kernel = self.b, self.kernel
+        kind = ir.vector(bits_of(kernel.result), kernel.lanes)
+        with b.loop(b.i64(0), self.left, kernel.lanes) as first:
+            offset = b.mul(first, b.i64(kernel.result.bytes))
+            value = b.load(b.at(tile, offset), kind, align=kernel.result.bytes)
+            b.store_first(value, b.at(y, offset), b.sub(self.left, first))
 
     def _scatter(self, y: Value, channel: int) -> None:
         """Store some of many phases, one element at a time."""
