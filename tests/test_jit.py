@@ -217,7 +217,7 @@ def test_threads_generate_code_side_by_side() -> None:
 
     def generated(_: int) -> bytes:
         machine = jit._machine(HOST)
-        return jit._object(jit._optimised(emit(kernel, HOST), HOST, machine), machine)
+        return jit._object(jit._optimised(str(emit(kernel, HOST)), HOST, machine), machine)
 
     with ThreadPoolExecutor(4) as pool:
         codes = set(pool.map(generated, range(8)))

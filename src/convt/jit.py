@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import mmap
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["assembly", "cache_folder", "can_execute", "compile_text", "load", "load_all"]
 
 _OPTIMISE = 1  # LLVM's level for code generation; measured: 2 and 3 are no faster here
+_PART = 600  # lines that one thread compiles at a time: so a kernel has work for two
 
 Function = Callable[[Any, int | None], None]
+Code = list[bytes]  # of one kernel, in parts
 
 
 _loaded: dict[tuple[Target, str], tuple[Function, Any]] = {}
@@ -52,7 +55,7 @@ def load_all(kernels: Sequence[Kernel], target: Target) -> list[Function]:
 def assembly(kernel: Kernel, target: Target) -> str:
     """The machine code of `kernel` as text, compiled for any `target` and not run."""
     machine = _machine(target)
-    return str(machine.emit_assembly(_optimised(emit(kernel, target), target, machine)))
+    return str(machine.emit_assembly(_optimised(str(emit(kernel, target)), target, machine)))
 
 
 def compile_text(text: str, target: Target, *variables: str) -> dict[str, int]:
@@ -127,35 +130,49 @@ def _object(module: Any, machine: Any) -> bytes:
         library.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
-def _codes(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
-    """Object code from disk or made anew: while LLVM generates one kernel's, the next is emitted."""
+def _codes(kernels: Sequence[Kernel], target: Target) -> list[Code]:
+    """Object code from disk or made anew: while a helper has LLVM generate it, kernels are emitted."""
     from convt import objects  # hashes, files and logging, which a process may never need
 
     paths = {kernel.name: objects.path_of(kernel, target) for kernel in kernels}
     codes = {name: objects.read(path) for name, path in paths.items()}
     missing = [kernel for kernel in kernels if codes[kernel.name] is None]
+    jobs: deque[Callable[[], None]] = deque()
 
-    def generate(name: str, module: Any, machine: Any) -> None:
-        code = codes[name] = _object(module, machine)
-        objects.write(paths[name], code)
+    def work() -> None:
+        while True:
+            try:
+                job = jobs.popleft()
+            except IndexError:  # the other thread took the last
+                return
+            job()
+
+    def generate(code: Code, place: int, module: Any, machine: Any) -> None:
+        code[place] = _object(module, machine)
 
     waits = []
     for kernel in missing:
         objects.log.info("compile %s for %s", kernel.name, target.cpu)
-        machine = _machine(target)
-        module = _optimised(emit(kernel, target), target, machine)
-        work = partial(generate, kernel.name, module, machine)
-        # A helper that came back from LLVM more than once would each time wait for the emitter to pause.
-        waits.append(begin(work) if kernel is not missing[-1] else work)
-    for wait in reversed(waits):
+        texts = emit(kernel, target).parts(_PART)
+        code = codes[kernel.name] = [b""] * len(texts)
+        for place, text in enumerate(texts):
+            machine = _machine(target)
+            module = _optimised(text, target, machine)
+            jobs.append(partial(generate, code, place, module, machine))
+            waits.append(begin(work))
+    work()
+    for wait in waits:
         wait()
+    for kernel in missing:
+        objects.write(paths[kernel.name], codes[kernel.name] or [])
     return [code for code in codes.values() if code is not None]
 
 
-def _link(code: bytes, target: Target) -> tuple[Function, Any]:
+def _link(code: Code, target: Target) -> tuple[Function, Any]:
     llvm = _llvm()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    for part in code:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(part))
     engine.finalize_object()
     address = engine.get_function_address("run")
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)

@@ -23,7 +23,7 @@ __all__ = ["cache_folder", "log", "path_of", "read", "write"]
 
 log = logging.getLogger("convt")
 
-_MAGIC = b"convt object 1\n"
+_MAGIC = b"convt object 2\n"
 
 
 def cache_folder() -> Path:
@@ -57,8 +57,8 @@ def path_of(kernel: Kernel, target: Target) -> Path:
     return cache_folder() / f"{kernel.name}-{digest}.o"
 
 
-def read(path: Path) -> bytes | None:
-    """The object code at `path`; None where there is none that can be trusted."""
+def read(path: Path) -> list[bytes] | None:
+    """The object code at `path`, in parts; None where there is none that can be trusted."""
     try:
         if not (_private(path.parent) and _private(path)):
             return None
@@ -66,7 +66,14 @@ def read(path: Path) -> bytes | None:
     except OSError:
         return None
     code = data[len(_MAGIC) + 32 :]
-    return code if data == _MAGIC + hashlib.sha256(code).digest() + code else None
+    if data != _MAGIC + hashlib.sha256(code).digest() + code:
+        return None
+    parts = []
+    while code:
+        end = 8 + int.from_bytes(code[:8], "little")
+        parts.append(code[8:end])
+        code = code[end:]
+    return parts
 
 
 def _private(path: Path) -> bool:
@@ -77,8 +84,9 @@ def _private(path: Path) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
-def write(path: Path, code: bytes) -> None:
+def write(path: Path, parts: list[bytes]) -> None:
     """Put the file in place in one step, so that no process ever reads a part of it."""
+    code = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")

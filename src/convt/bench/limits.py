@@ -69,7 +69,7 @@ class Copy:
         return f"limit1_copy_{'stream_' if self.stream else ''}{self.lanes}_u{_UNROLL}"
 
 
-def emit(kernel: MultiplyAdd | Copy, target: Target) -> str:
+def emit(kernel: MultiplyAdd | Copy, target: Target) -> ir.Module:
     """The kernel: its record holds counts and addresses, its workspace is where results go."""
     module = ir.Module(kernel.name)
     run = ir.Function(module, "run", [PTR, PTR])
@@ -79,7 +79,7 @@ def emit(kernel: MultiplyAdd | Copy, target: Target) -> str:
     else:
         _copy(b, kernel, *run.args)
     b.ret_void()
-    return str(module)
+    return module
 
 
 def _multiply_add(b: Builder, kernel: MultiplyAdd, record: Any, workspace: Any) -> None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from convt.kernels.ir import Module
 from convt.kernels.keys import Kernel
 from convt.target import Target
 
 __all__ = ["emit"]
 
 
-def emit(kernel: Kernel, target: Target) -> str:
+def emit(kernel: Kernel, target: Target) -> Module:
     """The module of `kernel` for `target`: LLVM IR that defines ``run(record, workspace)``."""
     # Loaded only once a kernel is asked for.
-    return str(import_module(kernel.emitter).emit(kernel, target))
+    module: Module = import_module(kernel.emitter).emit(kernel, target)
+    return module

@@ -35,7 +35,7 @@ def function(
 ) -> ir.Function:
     """Add an internal void function to `module`."""
     attributes = f"nounwind {'alwaysinline' if inline else 'noinline'}"
-    return ir.Function(module, name, arguments, internal=True, attributes=attributes)
+    return ir.Function(module, name, arguments, attributes=attributes, inline=inline)
 
 
 class Slot:

@@ -33,7 +33,7 @@ __all__ = ["Tile", "each_tile", "emit", "emit_block"]
 Value = Any
 
 
-def emit(kernel: Channels, target: Target) -> str:
+def emit(kernel: Channels, target: Target) -> ir.Module:
     """The kernel: box by box, the outputs that the same taps reach on every axis."""
     module = ir.Module(kernel.name)
 

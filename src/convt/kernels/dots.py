@@ -27,7 +27,7 @@ Value = Any
 _HELD = 4  # taps whose filters are kept in registers while a tile's columns meet them
 
 
-def emit(kernel: Dots, target: Target) -> str:
+def emit(kernel: Dots, target: Target) -> ir.Module:
     """The kernel: row by row, the output rows that the same taps reach on depth and height."""
     return _Dots.emit(kernel, target)
 

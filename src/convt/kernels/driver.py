@@ -91,7 +91,7 @@ Compute: TypeAlias = "Callable[[Builder, Fields, Task, View, View, Value], None]
 
 def emit_run(
     module: ir.Module, target: Target, family: Channels | Dots | Filtering | Rows, compute: Compute
-) -> str:
+) -> ir.Module:
     """Define ``run(record, workspace)``: take and compute tasks until none is left.
 
     ``compute(b, fields, task, x, y, scratch)`` emits the family's own part.
@@ -107,7 +107,7 @@ def emit_run(
         compute(b, fields, task, x, y, scratch)
         driver.finish(y)
     b.ret_void()
-    return str(module)
+    return module
 
 
 @contextmanager

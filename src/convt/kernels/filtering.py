@@ -36,7 +36,7 @@ Value = Any
 _TILE = ("n", "d", "h", "w")  # a row of the list of tiles
 
 
-def emit(kernel: Filtering, target: Target) -> str:
+def emit(kernel: Filtering, target: Target) -> ir.Module:
     """The kernel: phase by phase, and a block of tiles at a time."""
     module = ir.Module(kernel.name)
 

@@ -21,7 +21,7 @@ __all__ = ["emit"]
 Value = Any
 
 
-def emit(kernel: PackFilters, target: Target) -> str:
+def emit(kernel: PackFilters, target: Target) -> ir.Module:
     """The packing kernel; a task is one block of output channels and one depth of the kernel."""
     module = ir.Module(kernel.name)
     run = ir.Function(module, "run", [PTR, PTR])
@@ -30,7 +30,7 @@ def emit(kernel: PackFilters, target: Target) -> str:
     with tasks(b, fields) as index:
         _task(b, kernel, target, fields, index)
     b.ret_void()
-    return str(module)
+    return module
 
 
 def _task(b: Builder, kernel: PackFilters, target: Target, fields: Fields, index: Value) -> None:

@@ -39,7 +39,7 @@ _STRIDES = ("n", *_AXES, "c")
 _ADDED = 4  # vectors that are added at a time
 
 
-def emit(kernel: FilterGradient, target: Target) -> str:
+def emit(kernel: FilterGradient, target: Target) -> ir.Module:
     """The kernel: both stages, of which the record names one."""
     module = ir.Module(kernel.name)
     run = ir.Function(module, "run", [PTR, PTR])
@@ -54,7 +54,7 @@ def emit(kernel: FilterGradient, target: Target) -> str:
                 with branch:
                     b.call(stage, [record, scratch, index])
     b.ret_void()
-    return str(module)
+    return module
 
 
 class _Fields(Fields):

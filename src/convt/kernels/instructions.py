@@ -124,6 +124,7 @@ class Instructions:
     # --- control ------------------------------------------------------------------------------
     def call(self, function: Function, arguments: Sequence[Value]) -> Value:
         """Call a function; the result of one that has none is never read."""
+        self.function.calls[function] = None
         operands = ", ".join([f"{kind.text} {text}" for kind, text in arguments])
         text = f"call {function.result.text} @{function.name}({operands})"
         if function.result is not VOID:

@@ -107,18 +107,6 @@ def _number(kind: Type, value: float) -> str:
 
 
 # --- functions ----------------------------------------------------------------------------------
-class Module:
-    """Functions by their names; its text is what LLVM parses."""
-
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-        self.globals: dict[str, Function] = {}
-
-    def __str__(self) -> str:
-        functions = "\n".join(map(str, self.globals.values()))
-        return f"; {self.name}\n{functions}\n!0 = !{{i32 1}}\n"
-
-
 class Function:
     """A function of `module`: declared, and defined once an instruction is written in it."""
 
@@ -129,22 +117,65 @@ class Function:
         arguments: Sequence[Type],
         result: Type = VOID,
         *,
-        internal: bool = False,
         attributes: str = "",
+        inline: bool = False,
     ) -> None:
         self.module, self.name, self.result = module, name, result
+        self.inline, self._attributes = inline, attributes
         self.args = tuple(Value(kind, f"%a{place}") for place, kind in enumerate(arguments))
         self.stack: list[str] = []  # lines that take room, at the start
         self.blocks: dict[str, list[str]] = {}  # lines, by labels in the order that these were made
-        self._linkage, self._attributes = "internal " if internal else "", attributes
+        self.calls: dict[Function, None] = {}  # whom it calls, in order
         module.globals[name] = self
 
+    @property
+    def length(self) -> int:
+        """Lines, with those of functions that are inlined."""
+        return sum(map(len, self.blocks.values())) + sum(f.length for f in self.calls if f.inline)
+
+    @property
+    def declaration(self) -> str:
+        arguments = ", ".join(value.type.text for value in self.args)
+        return f"declare {self.result.text} @{self.name}({arguments})"
+
     def __str__(self) -> str:
-        if not self.blocks:
-            arguments = ", ".join(value.type.text for value in self.args)
-            return f"declare {self.result.text} @{self.name}({arguments})"
+        linkage = "internal" if self.inline else "dso_local"
         arguments = ", ".join(value.typed for value in self.args)
-        head = f"define {self._linkage}{self.result.text} @{self.name}({arguments})"
+        head = f"define {linkage} {self.result.text} @{self.name}({arguments})"
         (label, *entry), *rest = self.blocks.values()
         lines = [f"{head} {self._attributes} {{", label, *self.stack, *entry]
         return "\n".join([*lines, *chain.from_iterable(rest), "}"])
+
+
+class Module:
+    """Functions by their names: what LLVM parses, whole or in parts."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.globals: dict[str, Function] = {}
+
+    def __str__(self) -> str:
+        return self._text(self._functions())
+
+    def parts(self, length: int) -> list[str]:
+        """Modules of about `length` lines, whose functions call each other."""
+        parts: list[list[Function]] = []
+        for function in sorted(self._functions(), key=lambda f: f.length, reverse=True):
+            rooms = (p for p in parts if sum(f.length for f in (*p, function)) <= length)
+            part = next(rooms, None)
+            if part is None:
+                parts.append(part := [])
+            part.append(function)
+        return [self._text(part) for part in parts]
+
+    def _functions(self) -> list[Function]:
+        return [f for f in self.globals.values() if f.blocks and not f.inline]
+
+    def _text(self, functions: Sequence[Function]) -> str:
+        """A module of `functions`, with what they inline and what they call."""
+        defined = list(functions)
+        for function in defined:
+            defined += [f for f in function.calls if f.inline and f not in defined]
+        called = dict.fromkeys(f for function in defined for f in function.calls)
+        declared = [f.declaration for f in called if f not in defined]
+        return "\n".join([f"; {self.name}", *declared, *map(str, defined), "!0 = !{i32 1}", ""])

@@ -35,8 +35,8 @@ class Lines(ABC):
     scratch: Value
 
     @classmethod
-    def emit(cls, kernel: Dots | Rows, target: Target) -> str:
-        """The text of `kernel`."""
+    def emit(cls, kernel: Dots | Rows, target: Target) -> ir.Module:
+        """The module of `kernel`."""
 
         def compute(
             b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value

@@ -93,7 +93,7 @@ def phase(b: Builder, fields: Fields, axis: str, index: Value) -> dict[str, Valu
 
 
 # --- the filters --------------------------------------------------------------------------------
-def emit(key: TransformFilters, target: Target) -> str:
+def emit(key: TransformFilters, target: Target) -> ir.Module:
     """The kernel that transforms packed filters; a task is one phase and one block of channels."""
     kernel = key.kernel
     module = ir.Module(key.name)
@@ -113,7 +113,7 @@ def emit(key: TransformFilters, target: Target) -> str:
             with b.if_then(chosen):
                 _transform(b, kernel, shape, fields, phases, block, base)
     b.ret_void()
-    return str(module)
+    return module
 
 
 def cases(

@@ -31,7 +31,7 @@ __all__ = ["emit"]
 Value = Any
 
 
-def emit(kernel: Rows, target: Target) -> str:
+def emit(kernel: Rows, target: Target) -> ir.Module:
     """The kernel: row by row, the output rows that the same taps reach on depth and height."""
     return _Rows.emit(kernel, target)
 
