@@ -296,3 +296,18 @@ def test_large_filters_are_packed_in_parts(
     whole = problem.call(*arrays)
     monkeypatch.setattr("convt.api._PACKED_AT_ONCE", arrays[1].nbytes // 4)
     np.testing.assert_allclose(problem.call(*arrays), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [7, 16])  # the latter fill whole vectors
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("offset", [0, 8])  # bytes from a cache line on
+def test_a_bias_lies_anywhere(offset: int, dtype: Any, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    x, w = integers(rng, (1, 3, 3, 3, 4), dtype), integers(rng, (3, 2, 3, channels, 4), dtype)
+    block = np.zeros(channels * 8 + 128, np.uint8)
+    start = -block.ctypes.data % 64 + offset
+    bias = block[start:][: channels * w.itemsize].view(dtype)
+    bias[:] = np.arange(channels)
+    expected = reference.conv3d_transpose(x, w, None, 2, bias=bias)
+    for given in (bias, np.repeat(bias, 2)[::2], bias.astype(bias.dtype.newbyteorder())):
+        assert_identical(convt.conv3d_transpose(x, w, None, 2, bias=given), expected)

@@ -50,10 +50,12 @@ class Block(NamedTuple):
 
 def address(array: Array) -> int:
     """Where the first element of `array` is."""
-    try:  # a third of the time, but for dense arrays that may be written to alone
-        return ctypes.addressof(_Byte.from_buffer(array))
-    except (TypeError, ValueError):
-        return int(array.ctypes.data)
+    if array.flags.carray:  # a third of the time, for dense arrays that may be written to
+        try:
+            return ctypes.addressof(_Byte.from_buffer(array))
+        except (TypeError, ValueError):  # bfloat16, or nothing
+            pass
+    return int(array.ctypes.data)
 
 
 def aligned(size: int) -> Block:

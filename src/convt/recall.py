@@ -58,14 +58,13 @@ def _plain(values: Sequence[Any], depth: int) -> list[Any] | None:
     """The values with tuples for lists; None where one is not plain or nests deeper than `depth`."""
     found: list[Any] = []
     for value in values:
-        kind = type(value)
-        if kind is tuple or kind is list:
+        if isinstance(value, (tuple, list)):
             if not _PLAIN.issuperset(map(type, value)):
                 value = _plain(value, depth - 1) if depth else None
                 if value is None:
                     return None
             value = tuple(value)
-        elif kind not in _PLAIN:
+        elif type(value) not in _PLAIN:
             return None
         found.append(value)
     return found

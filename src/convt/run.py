@@ -21,7 +21,7 @@ from convt.cut import Chunk
 from convt.geometry import Axis, Segment
 from convt.kernels.keys import Filtering
 from convt.kernels.record import FIELDS, WORKSPACE, slot
-from convt.memory import Block, address, aligned, empty_output, recycled, workspace
+from convt.memory import ALIGNMENT, Block, address, aligned, empty_output, recycled, workspace
 from convt.plan import Plan
 from convt.threads import share
 
@@ -87,10 +87,14 @@ def _in_order(plan: Plan, strides: tuple[int, ...], item: int) -> tuple[int, ...
 
 def _lanes(plan: Plan, bias: Array) -> Block:
     """One bias value a lane, group by group."""
-    spec = plan.computed
-    lanes = _minus_zeros(plan.packed_lanes, plan.kernel.wide.bytes)
-    wide = lanes.array.view(np.float64 if plan.kernel.wide.code == "f64" else np.float32)
-    filled = wide.reshape(spec.groups, -1)[:, : spec.out_channels // spec.groups]
+    spec, item = plan.computed, plan.kernel.wide.bytes
+    place = address(bias)
+    wide = bias.dtype.isnative and bias.itemsize == item and bias.strides == (item,)
+    if wide and bias.size == plan.packed_lanes and place % ALIGNMENT == 0:
+        return Block(bias, place)  # as it is
+    lanes = _minus_zeros(plan.packed_lanes, item)
+    filled = lanes.array.view(np.float64 if item == 8 else np.float32)
+    filled = filled.reshape(spec.groups, -1)[:, : spec.out_channels // spec.groups]
     # Where taps act as channels, every tap has the bias of its output channel.
     filled.reshape(spec.groups, -1, plan.spec.out_channels // spec.groups)[...] = bias.reshape(
         spec.groups, 1, -1

@@ -1,7 +1,7 @@
-"""Whether a call may go straight to the kernels: the dispatcher costs more than a small problem.
+"""Whether a call may go straight to the kernels: checks and dispatcher cost more than a small problem.
 
-It may where nobody watches: plain tensors on the CPU, no gradient to record, no transform, no tracing, no
-mode. Where this PyTorch doesn't tell, nothing goes straight.
+It may where nobody watches: plain tensors of one dtype on the CPU, no gradient to record, no transform, no
+tracing, no mode. Where this PyTorch doesn't tell, nothing goes straight.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 from convt.torch import native
+from convt.torch.views import DTYPES
 
 __all__ = ["direct", "straight"]
 
@@ -28,19 +29,24 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NUMBERS = 9  # arguments of an operation that follow its tensors
 
 
-def direct(*tensors: Any) -> bool:
-    """Whether a call with these tensors, some of which may be None, may skip the dispatcher."""
+def direct(a: Any, b: Any, *others: Any) -> bool:
+    """Whether a call with these tensors, of which others may be None, may skip all that is PyTorch's."""
     records = torch.is_grad_enabled()
-    for tensor in tensors:
-        if tensor is not None and (
+    dtype = getattr(a, "dtype", None)
+    for tensor in (a, b, *[other for other in others if other is not None]):
+        if (
             type(tensor) not in _PLAIN
+            or tensor.dtype is not dtype
             or not tensor.is_cpu
+            or tensor.layout is not torch.strided
             or (records and tensor.requires_grad)
             or tensor.is_neg()
         ):
             return False
     return _TOLD and not (
-        peek_interpreter_stack() is not None
+        dtype not in DTYPES
+        or torch.is_autocast_enabled("cpu")
+        or peek_interpreter_stack() is not None
         or _len_torch_dispatch_stack()
         or _len_torch_function_stack()
         or _get_tracing_state() is not None

@@ -81,14 +81,15 @@ def conv3d_transpose(
     >>> x.grad.shape
     torch.Size([1, 4, 4, 4, 8])
     """
+    compiling = torch.compiler.is_compiling()
+    if not compiling and direct(input, filters, bias, out):
+        arguments = (output_shape, strides, padding, data_format, dilations, groups)
+        return _compute(kernels.transpose, out, input, filters, bias, arguments, threads, algorithm)
     x, w, b = _tensors("conv3d_transpose", out, input=input, filters=filters, bias=bias)
-    if torch.compiler.is_compiling():
+    if compiling:
         geometry = _traced(strides, padding, data_format, dilations, groups)
         shape = geometry.output_shape(x.shape, w.shape, output_shape)
         return _call(OPERATORS.transpose, out, x, w, b, shape, *geometry, threads, algorithm)
-    if direct(x, w, b, out):
-        arguments = (output_shape, strides, padding, data_format, dilations, groups)
-        return _compute(kernels.transpose, out, x, w, b, arguments, threads, algorithm)
     spec = make_spec(
         **_shapes(input=x, filters=w, bias=b),
         output_shape=output_shape,
@@ -126,15 +127,16 @@ def conv3d(
     >>> conv3d(x, w, strides=2, padding="SAME").shape
     torch.Size([1, 4, 4, 4, 8])
     """
+    compiling = torch.compiler.is_compiling()
+    if not compiling and direct(input, filters, bias, out):
+        arguments = (strides, padding, data_format, dilations, groups)
+        return _compute(kernels.convolve, out, input, filters, bias, arguments, threads, algorithm)
     x, w, b = _tensors("conv3d", out, input=input, filters=filters, bias=bias)
-    if torch.compiler.is_compiling():
+    if compiling:
         geometry = _traced(strides, padding, data_format, dilations, groups)
         w = transposed_filters(w, geometry.groups)
         shape = geometry.input_shape(x.shape, w.shape)
         return _call(OPERATORS.convolve, out, x, w, b, shape, *geometry, threads, algorithm)
-    if direct(x, w, b, out):
-        arguments = (strides, padding, data_format, dilations, groups)
-        return _compute(kernels.convolve, out, x, w, b, arguments, threads, algorithm)
     spec = make_convolution_spec(
         **_shapes(input=x, filters=w, bias=b),
         strides=strides,
@@ -170,15 +172,16 @@ def conv3d_transpose_filter_gradient(
     >>> conv3d_transpose_filter_gradient(x, dy, (3, 3, 3, 16, 8), strides=2).shape
     torch.Size([3, 3, 3, 16, 8])
     """
+    compiling = torch.compiler.is_compiling()
+    if not compiling and direct(input, output_gradient, out):
+        arguments = (filters_shape, strides, padding, data_format, dilations, groups)
+        return _compute(kernels.filter_gradient, out, input, output_gradient, arguments, threads)
     name = "conv3d_transpose_filter_gradient"
     x, g = _tensors(name, out, input=input, output_gradient=output_gradient)
-    if torch.compiler.is_compiling():
+    if compiling:
         geometry = _traced(strides, padding, data_format, dilations, groups)
         rest = (tuple(filters_shape), *geometry, threads, None)
         return _call(OPERATORS.filter_gradient, out, x, g, *rest)
-    if direct(x, g, out):
-        arguments = (filters_shape, strides, padding, data_format, dilations, groups)
-        return _compute(kernels.filter_gradient, out, x, g, arguments, threads)
     spec = make_gradient_spec(
         **_shapes(input=x, gradient=g),
         filters_shape=filters_shape,

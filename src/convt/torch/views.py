@@ -39,7 +39,8 @@ def array(tensor: Any) -> Array:
     >>> tensor.sum().item()
     3.0
     """
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:  # which `numpy` doesn't know
         tensor = tensor.view(torch.int16)
         view: Array = tensor.numpy().view(_BFLOAT16)
