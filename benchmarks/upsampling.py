@@ -59,7 +59,7 @@ def main() -> None:
                 Path(folder),
                 compressor=compressor,
                 threads=processors(),
-                rounds=3,
+                rounds=ROUNDS,
             )
             for kernel in ("trilinear", "lanczos3")
             for compressor in ("none", "zstd")
