@@ -253,6 +253,29 @@ def test_ome_zarr_transforms_add_up(tmp_path: Path) -> None:
     assert world.tolist() == [10 * (4 + 30), 10 * (2 + 20), 10 * (1 + 10), 1]
 
 
+@pytest.mark.parametrize("suffix", [".zarr", ".ome.tif", ".tif", ".h5"])
+@pytest.mark.parametrize("unit", ["mm", "micron", "unknown"])
+def test_the_unit_of_the_world_is_carried_on(unit: str, suffix: str, tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(CUBE.astype(np.int16), placed(shift=False))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    after: Any = open_source(result_of(tmp_path, "a.nii", f"b{suffix}"))
+    name = {"mm": "millimeter", "micron": "micrometer", "unknown": None}[unit]
+    sizes = np.abs(after.affine[:3, :3]).max(0)
+    if suffix == ".h5":  # its attribute is of micrometers
+        assert after.unit == "micrometer"
+        assert sizes.tolist() == [size / 2 * (1000 if unit == "mm" else 1) for size in SCALE]
+        return
+    assert sizes.tolist() == [size / 2 for size in SCALE]
+    # OME's default is the micrometer.
+    assert after.unit == (name or "micrometer" if suffix == ".ome.tif" else name)
+    if suffix == ".zarr":
+        (image,) = _multiscales(tmp_path / "b.zarr")
+        assert [axis.get("unit") for axis in image["axes"]] == [name] * 3
+    if suffix == ".ome.tif":
+        assert open_source(result_of(tmp_path, "b.ome.tif", "c.zarr")).unit == after.unit
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_a_named_resolution_of_an_image(version: str, tmp_path: Path) -> None:
     attributes = ome(version, STEPS)
@@ -383,6 +406,9 @@ def test_names_and_axes(tmp_path: Path) -> None:
     np.save(tmp_path / "complex.npy", CUBE.astype(complex))
     with pytest.raises(VolumeError, match="voxels must be real numbers, got dtype complex128"):
         open_source(tmp_path / "complex.npy")
+    np.save(tmp_path / "empty.npy", CUBE[:0])
+    with pytest.raises(VolumeError, match=r"a volume without voxels, its shape is \(0, 9, 13\)"):
+        open_source(tmp_path / "empty.npy")
     tifffile.imwrite(tmp_path / "flat.tif", CUBE[0])
     with pytest.raises(VolumeError, match="a volume has three axes of space, this has YX"):
         open_source(tmp_path / "flat.tif")

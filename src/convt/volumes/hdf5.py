@@ -30,6 +30,7 @@ from convt.volumes.regions import (
     stored_sizes,
 )
 from convt.volumes.stores import Sink, Source, Wanted, parted
+from convt.volumes.units import micrometers
 
 __all__ = ["FOLDER", "make_sink", "open_source"]
 
@@ -148,6 +149,7 @@ def open_source(path: str, data_format: str) -> Source:
         "dtype": dtype.newbyteorder("="),
         "axes": axes,
         "affine": affine,
+        "unit": None if affine is None else "micrometer",
         "name": name,
         "carried": carried,
     }
@@ -177,7 +179,7 @@ def make_sink(wanted: Wanted) -> Hdf5Sink:
             wished = zip((*like.chunks[:4], channels), wanted.shape, strict=True)
             packing["chunks"] = stored_sizes([min(a, b) for a, b in wished], axes)
     if wanted.placed:
-        attributes[_SIZES] = np.asarray(voxel_sizes(wanted.affine))
+        attributes[_SIZES] = np.asarray(voxel_sizes(wanted.affine)) * micrometers(wanted.unit)
     return Hdf5Sink(
         path=where,
         shape=wanted.shape,

@@ -25,6 +25,7 @@ from convt.volumes.npy import RawSink, RawSource, rows_of
 from convt.volumes.raw import Raw
 from convt.volumes.regions import Region, five_sizes, stored_sizes
 from convt.volumes.stores import Wanted
+from convt.volumes.units import parse_unit
 
 __all__ = ["FOLDER", "make_sink", "open_source"]
 
@@ -125,6 +126,7 @@ def _opened(path: str, place: str, unpacked: str | None) -> NiftiSource:
         chunks=rows_of(five, raw.axes),
         axes=axes,
         affine=np.asarray(image.affine, np.float64),
+        unit=parse_unit(header.get_xyzt_units()[0]),
         header=header,
         raw=raw,
         slope=slope,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from convt.arguments import parse_data_format
 from convt.volumes.affine import result_affine
 from convt.volumes.files import Volume, VolumeError, check_target
-from convt.volumes.regions import AXES, Five, Region, stored_axes
+from convt.volumes.regions import AXES, Five, Region, stored_axes, stored_sizes
 
 __all__ = ["SUFFIXES", "Sink", "Source", "create_sink", "open_source", "parted", "round_to"]
 
@@ -52,6 +52,7 @@ class Source(ABC):
     chunks: Five  # what is read together at no extra cost
     axes: str  # those that are stored, in order, by the letters of `regions.AXES`
     affine: NDArray[np.float64] | None = None  # [4, 4], (d, h, w, 1) -> world (x, y, z, 1)
+    unit: str | None = None  # of the world, by its name in `units`, where the file says it
     header: Any = None  # NIfTI header, of a NIfTI file
 
     @abstractmethod
@@ -130,6 +131,7 @@ class Wanted:
         np.float64
     ]  # of the result; counts voxels of the source where that has no place
     placed: bool  # whether the source has a place in the world
+    unit: str | None  # of that world
     to_input: NDArray[np.float64]  # voxel indices of the result to those of the source
 
 
@@ -167,6 +169,9 @@ def open_source(path: str | os.PathLike[str], data_format: str | None = "NDHWC")
     source: Source = module.open_source(os.fspath(path), parse_data_format(data_format))
     if source.dtype.kind not in "biuf":
         raise VolumeError(f"{path}: voxels must be real numbers, got dtype {source.dtype}")
+    if 0 in source.shape:
+        sizes = stored_sizes(source.shape, source.axes)
+        raise VolumeError(f"{path}: a volume without voxels, its shape is {sizes}")
     return source
 
 
@@ -231,6 +236,7 @@ def create_sink(
         like=like,
         affine=result_affine(None if like is None else like.affine, to_input),
         placed=like is not None and like.affine is not None,
+        unit=None if like is None else like.unit,
         to_input=to_input,
     )
     sink: Sink = module.make_sink(wanted)

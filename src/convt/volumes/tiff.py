@@ -21,6 +21,7 @@ from convt.volumes.npy import RawSource, rows_of
 from convt.volumes.raw import Raw
 from convt.volumes.regions import Region, five_axes, five_sizes, slices, stored_sizes
 from convt.volumes.stores import Sink, Source, Wanted
+from convt.volumes.units import parse_unit, symbol
 
 __all__ = ["FOLDER", "make_sink", "open_source"]
 
@@ -88,7 +89,7 @@ def open_source(path: str, data_format: str) -> Source:
         shape, names = tuple(int(size) for size in series.shape), str(series.axes)
         offset, byteorder = series.dataoffset, file.byteorder
         dtype, page_axes = np.dtype(series.dtype), len(series.keyframe.shape)
-        sizes = _sizes(file)
+        sizes, unit = _sizes(file), _unit(file)
     axes = _axes(path, names, shape)
     five = five_sizes(shape, axes)
     affine = None if sizes is None else np.diag([*sizes, 1.0])[[2, 1, 0, 3]]
@@ -99,6 +100,7 @@ def open_source(path: str, data_format: str) -> Source:
         "chunks": rows_of(five, axes),
         "axes": axes,
         "affine": affine,
+        "unit": unit,
     }
     if offset is not None:
         raw = Raw(path, int(offset), dtype.newbyteorder(byteorder), shape, axes)
@@ -121,8 +123,11 @@ def make_sink(wanted: Wanted) -> TiffSink:
             metadata |= {
                 f"PhysicalSize{name}": size for name, size in zip("ZYX", (z, y, x), strict=True)
             }
+            if wanted.unit is not None:
+                metadata |= {f"PhysicalSize{name}Unit": symbol(wanted.unit) for name in "ZYX"}
         else:
             metadata["spacing"] = [z, y, x]
+            metadata |= {} if wanted.unit is None else {"unit": wanted.unit}
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     return TiffSink(
         path=wanted.path,
@@ -170,6 +175,17 @@ def _sizes(file: Any) -> tuple[float, float, float] | None:
         across = [_resolution(file, f"{name}Resolution") for name in "YX"]
         return float(file.imagej_metadata["spacing"]), across[0], across[1]
     return None
+
+
+def _unit(file: Any) -> str | None:
+    """The unit of these sizes, if the file says which and all have the same."""
+    if file.is_ome:
+        root = ElementTree.fromstring(file.ome_metadata)
+        pixels = next(node for node in root.iter() if node.tag.endswith("Pixels"))
+        first, *others = [pixels.get(f"PhysicalSize{name}Unit", "um") for name in "ZYX"]
+        return parse_unit(first) if others == [first, first] else None
+    given = (file.shaped_metadata or [file.imagej_metadata or {}])[0]
+    return parse_unit(given.get("unit"))
 
 
 def _resolution(file: Any, name: str) -> float:

@@ -41,6 +41,7 @@ from convt.volumes.regions import (
     stored_sizes,
 )
 from convt.volumes.stores import Sink, Source, Wanted
+from convt.volumes.units import parse_unit
 
 __all__ = ["FOLDER", "ZarrSink", "ZarrSource", "make_sink", "open_source"]
 
@@ -155,6 +156,7 @@ def open_source(path: str, data_format: str) -> ZarrSource:
         chunks=five_sizes(grain, axes),
         axes=axes,
         affine=None if image is None else _affine(image, axes),
+        unit=None if image is None else _unit(image),
         array=name,
         image=image,
     )
@@ -177,7 +179,7 @@ def make_sink(wanted: Wanted) -> ZarrSink:
         room = stored_sizes((1, _CHUNK, _CHUNK, _CHUNK, wanted.shape[4]), axes)
         settings["chunks"] = tuple(max(min(a, b), 1) for a, b in zip(shape, room, strict=True))
     if wanted.placed:
-        described = _described(image, axes, wanted.affine, settings["zarr_format"])
+        described = _described(image, axes, wanted, settings["zarr_format"])
         attributes, settings["dimension_names"] = described
     return ZarrSink(
         path=wanted.path.rstrip("/"),
@@ -325,6 +327,13 @@ def _affine(image: dict[str, Any], axes: str) -> NDArray[np.float64]:
     return affine
 
 
+def _unit(image: dict[str, Any]) -> str | None:
+    """The unit of the axes of space, if it is one."""
+    axes = [axis for axis in image["axes"] if isinstance(axis, dict)]
+    units = {axis.get("unit") for axis in axes if axis.get("type") == "space"}
+    return parse_unit(units.pop()) if len(units) == 1 else None
+
+
 def _rows(known: dict[str, Any]) -> dict[str, int]:
     """The world axis that each axis of space runs along, by its name."""
     names = {a: v if isinstance(v, str) else str(v["name"]) for a, v in known.items() if a in "dhw"}
@@ -334,19 +343,20 @@ def _rows(known: dict[str, Any]) -> dict[str, int]:
 
 
 def _described(
-    image: dict[str, Any] | None, axes: str, affine: NDArray[np.float64], version: int
+    image: dict[str, Any] | None, axes: str, wanted: Wanted, version: int
 ) -> tuple[dict[str, Any], list[str] | None]:
     """What NGFF says of an image of one resolution, and the names of its axes for Zarr 3.
 
     Of a rotated volume it can state the voxels' sizes and the first one's place, and no more.
     """
-    known: dict[str, Any] = {}
+    affine, known = wanted.affine, dict[str, Any]()
     if image is not None:
         known = dict(zip(_axes("", image), image["axes"], strict=True))
     rows = _rows(known) if known else dict(zip("dhw", _along(affine), strict=True))
     letters = {row: name for name, row in _WORLD.items()}
     other = {"n": {"name": "t", "type": "time"}, "c": {"name": "c", "type": "channel"}}
-    other |= {a: {"name": letters[rows[a]], "type": "space", "unit": "millimeter"} for a in rows}
+    unit = {} if wanted.unit is None else {"unit": wanted.unit}
+    other |= {a: {"name": letters[rows[a]], "type": "space", **unit} for a in rows}
     named = [known.get(axis, other[axis]) for axis in axes]
     sizes = voxel_sizes(affine)
     scale = [sizes["dhw".index(axis)] if axis in rows else 1.0 for axis in axes]
