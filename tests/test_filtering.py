@@ -422,6 +422,21 @@ def test_placements(
     check_placement(problem, algorithm, seed, many)
 
 
+@pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
+@pytest.mark.parametrize("out", [64, 77])
+def test_threads_share_filters_from_afar_by_output_channels(out: int, data_format: str) -> None:
+    """Each mends what is not finite in its own channels, wherever the place."""
+    problem = box((2, 3, 3), 16, out, (4, 4, 4), (2, 2, 2), data_format=data_format, bias=True)
+    x, w, b = problem.integers()
+    x = sprinkled(x, np.random.default_rng(0), 2)
+    plan = made(problem, x, w, None, Way(threads=2, processor=CUT))
+    assert plan.filtered is not None
+    assert plan.filtered.afar
+    assert plan.block_step < plan.blocks
+    y = compute(problem, x, w, b, None, Way(threads=2, processor=CUT))
+    assert_identical(y, problem.define(x, w, b))
+
+
 @pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=slow)])
 @pytest.mark.parametrize("forward", DIRECTIONS)
 @pytest.mark.parametrize(("kernel", "stride"), [pytest.param(3, 1, marks=slow), (4, 2)])

@@ -199,6 +199,17 @@ def test_parts_of_a_convolution_s_input_share_tiles() -> None:
     assert found.products < plan(posed).products
 
 
+def test_deep_layers_are_filtered_where_filters_are_bound() -> None:
+    """Their filters at the points are many: made for every call they would take longer than they save."""
+    deep = spec((4, 4, 4), 256, 256, 4, 2)
+    deep = dataclasses.replace(deep, batch=8)
+    families = [
+        make_plan(deep, HOST, Access(), 1, algorithm="auto", bound=bound).kernel.family
+        for bound in (False, True)
+    ]
+    assert families == ["channels", "filtering"]
+
+
 @pytest.mark.parametrize("into", [1, 64])
 def test_filters_that_are_not_finite_meet_no_padded_lane(into: int) -> None:
     posed = spec((16, 16, 64), into, 1, 4, 2)

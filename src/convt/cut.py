@@ -62,9 +62,10 @@ class Cutter:
     axes: tuple[Axis, Axis, Axis]
     kernel: Channels | Dots | Filtering | Rows
     units: tuple[int, ...]  # outputs of each axis that stay together
-    blocks: int  # of output channels, in a group; 1: they stay together
+    blocks: int  # of output channels, in a group
     threads: int
     products: int
+    afar: bool  # filters come from beyond the caches
 
     def cut(self) -> Region:
         """The region of a task."""
@@ -99,7 +100,7 @@ class Cutter:
         # Halos are packed again by every task, and blocks of tiles want many, so these may be larger.
         near, far = self.target.l2_bytes // 4, self.target.l3_bytes // 8
         limit = max(near, far) if self.kernel.source or self.kernel.family == "filtering" else near
-        if self.kernel.by_taps:  # each task reads its filters from afar, and a tap's inputs near
+        if self.afar:  # each task reads its filters from afar, and a tap's inputs near
             limit = max(limit, self.target.l3_bytes // 2)
         return inputs * item > limit or outputs * item > 2 * near
 
@@ -118,8 +119,11 @@ class Cutter:
     def _halved(self, region: Region, *, spare: bool) -> Region | None:
         """`region` halved on its outermost axis; with `spare`, not below enough pixels a phase."""
         spatial = self._pixels(region) >= 2 * _PHASE_PIXELS or not spare
-        if self.kernel.by_taps and region.blocks > 1:
-            spatial = False  # tasks of other channels read other filters
+        blocks, filtering = region.blocks > 1, isinstance(self.kernel, Filtering)
+        if filtering:  # each task takes its inputs to the points
+            blocks = blocks and spare and self._tasks(region) < self.threads
+        if self.afar:  # tasks of other channels read other filters
+            spatial = spatial and not (blocks or (filtering and spare))
         if region.batch > 1 and spatial:
             return region._replace(batch=-(-region.batch // 2))
         counts = [-(-o // s) for o, s in zip(region.size, self.units, strict=True)]
@@ -132,6 +136,6 @@ class Cutter:
                 size = list(region.size)
                 size[axis] = -(-steps // 2) * unit
                 return region._replace(size=(size[0], size[1], size[2]))
-        if region.blocks > 1:
+        if blocks:
             return region._replace(blocks=-(-region.blocks // 2))
         return None

@@ -35,7 +35,10 @@ __all__ = [
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
 WORTH = 1 << 26  # products from which "auto" may compile a kernel that takes longer to compile
-POINT_BYTES = 32 << 20  # bytes of filters at the points that "auto" may hold
+POINT_BYTES = (
+    32 << 20,
+    128 << 20,
+)  # of filters at the points that "auto" may hold: for a call, bound
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _JOINED = 128  # products of neighbouring taps that become one run, about
@@ -123,7 +126,7 @@ def choose(
         return direct.choice
     cost = found.cost * _FAST_COST + (0 if bound else found.filter_cost)
     unfit = algorithm == "auto" and (
-        found.elements * tile.wide.bytes > POINT_BYTES or products(spec) < WORTH
+        found.elements * tile.wide.bytes > POINT_BYTES[bound] or products(spec) < WORTH
     )
     if family != "filtering" and (not finite or unfit or cost > direct.cost):
         return direct.choice
@@ -282,8 +285,8 @@ def _by_taps(spec: Spec, kernel: Channels, cost: float) -> tuple[Channels, float
         boxes = max(boxes, hits // kernel.pixels)
     blocks = -(-vectors // kernel.vectors)
     added = hits * blocks * (_RUN_COST / kernel.pixels + 2 * kernel.vectors)
-    by_taps = cost + added + _AFAR * (taps - boxes) * row
-    if by_taps >= cost:
+    by_taps = cost + added + _AFAR * taps * row
+    if by_taps >= cost + _AFAR * boxes * row:
         return kernel, cost
     return replace(kernel, by_taps=True, stream=False), by_taps
 

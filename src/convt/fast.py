@@ -43,6 +43,7 @@ class Filtered(NamedTuple):
     products: int  # multiplications at the points
     cost: float  # vector instructions, about
     filter_cost: float  # the same for transforming the filters
+    afar: bool  # the transformed filters of a phase come from beyond the caches
 
 
 @lru_cache(maxsize=512)
@@ -77,7 +78,9 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
         bases.append(bases[-1] + points[-1] * spec.in_channels * packed)
     work = sum(p * t for p, t in zip(points, tiles, strict=True))
     most = max(points)
-    room = int(target.l2_bytes * _CACHE) // (most * (channels + packed) * products.wide.bytes)
+    afar = most * spec.in_channels * packed * products.wide.bytes > target.l3_bytes // 2
+    near = target.l3_bytes // 2 if afar else int(target.l2_bytes * _CACHE)
+    room = near // (most * (channels + packed) * products.wide.bytes)
     block = max(room // products.pixels, 1) * products.pixels
     # Filters at the points outgrow the second-level cache: every block of tiles loads them anew.
     loads = sum(p * -(-t // block) for p, t in zip(points, tiles, strict=True))
@@ -93,6 +96,7 @@ def filtered(spec: Spec, target: Target, products: Channels, *, asked: bool) -> 
         products=work * spec.in_channels * spec.out_channels,
         cost=(work + _LOAD * loads) * each + work * (_TILE + _MOVE * (channels + packed) / lanes),
         filter_cost=3 * bases[-1] / lanes,
+        afar=afar,
     )
 
 

@@ -116,10 +116,9 @@ def make_plan(
     blocks = _block_count(kernel, channels)
     tail = kernel.tail * (1 if kernel.rows else kernel.lanes)
     group_lanes = (blocks - bool(tail)) * kernel.block_channels + tail
-    units, cut_blocks = (found.units, 1) if found else (tuple(axis.pitch for axis in shape), blocks)
-    region = Cutter(computed, target, shape, kernel, units, cut_blocks, threads, work).cut()
-    if found:
-        region = region._replace(blocks=blocks)
+    units = found.units if found else tuple(axis.pitch for axis in shape)
+    afar = found.afar if found else kernel.by_taps
+    region = Cutter(computed, target, shape, kernel, units, blocks, threads, work, afar).cut()
     pieces = [chunks(axis, length) for axis, length in zip(shape, region.size, strict=True)]
     if isinstance(kernel, Dots | Rows):
         pieces[2] = [_row_chunk(c, kernel, computed.pad_before[2]) for c in pieces[2]]

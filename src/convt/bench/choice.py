@@ -99,7 +99,7 @@ def compare(problem: Problem, setting: str) -> Found:
     chosen = plan(None)
     calls = {chosen.kernel.family: call(chosen)}
     for family in FAMILIES:
-        if family not in calls and (served := _served(plan, family)):
+        if family not in calls and (served := _served(plan, family, bound)):
             calls[family] = call(served)
     turns = _take_turns(calls)
     mine = turns[chosen.kernel.family]
@@ -108,7 +108,7 @@ def compare(problem: Problem, setting: str) -> Found:
     return Found(problem, setting, chosen.kernel.family, seconds, max(losses, default=0.0))
 
 
-def _served(plan: Callable[[str], Plan], family: str) -> Plan | None:
+def _served(plan: Callable[[str], Plan], family: str, bound: bool) -> Plan | None:
     """The plan for `family` if it can serve, and "auto" may use it."""
     try:
         found = plan(family)
@@ -116,7 +116,7 @@ def _served(plan: Callable[[str], Plan], family: str) -> Plan | None:
         return None
     if found.filtered is None:
         return found
-    large = found.filtered.elements * found.kernel.wide.bytes > POINT_BYTES
+    large = found.filtered.elements * found.kernel.wide.bytes > POINT_BYTES[bound]
     return None if large or found.products < WORTH else found
 
 

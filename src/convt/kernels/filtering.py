@@ -73,6 +73,10 @@ class _Part:
         size, lanes = kernel.wide.bytes, kernel.lanes
         self.channels, self.packed = fields["in_channels"], fields["packed_lanes"]
         padded = b.and_(b.add(self.channels, b.i64(lanes - 1)), b.i64(-lanes))
+        self.first = b.mul(self.task.blocks[0], b.i64(kernel.block_channels))
+        end = b.mul(self.task.blocks[1], b.i64(kernel.block_channels))
+        last = b.icmp_signed("==", self.task.blocks[1], fields["blocks"])  # may be wider
+        self.count = b.sub(b.select(last, fields["out_channels"], end), self.first)
         self.in_bytes, self.out_bytes = (b.mul(c, b.i64(size)) for c in (padded, self.packed))
         self.points, self.sums, self.zeros, self.tiles = (
             b.at(self.scratch, fields[f"workspace_{part}"])
@@ -193,9 +197,7 @@ class _Part:
             b.call(emit_products(b.module, self.target, kernel.products, vectors), arguments)
 
         products = kernel.products
-        each_block(
-            b, self.fields, (b.i64(0), self.fields["blocks"]), products.vectors, products.tail, call
-        )
+        each_block(b, self.fields, self.task.blocks, products.vectors, products.tail, call)
 
     # --- and back -----------------------------------------------------------------------------
     def _leave(
@@ -219,10 +221,11 @@ class _Part:
             valid.append(b.minimum(left, phases[axis]["tile"]))
             steps.append(b.mul(stride, getattr(self.y, axis)))
         y = self.y.at(b, **place)
-        sums = b.at(self.sums, b.mul(i, self.out_bytes))
+        offset = b.mul(self.first, b.i64(self.kernel.wide.bytes))
+        sums = b.at(self.sums, b.add(b.mul(i, self.out_bytes), offset))
         spoilt = b.stack(I64)
-        arguments = [sums, out_point, y, *steps, *valid, fields["out_channels"]]
-        arguments += [fields.pointer("bias"), spoilt]
+        arguments = [sums, out_point, y, *steps, *valid, self.count]
+        arguments += [b.at(fields.pointer("bias"), offset), spoilt]
         for shape, chosen in cases(b, self.kernel, phases):
             with b.if_then(chosen):
                 self._call_leave(shape, arguments, number_)
@@ -240,7 +243,8 @@ class _Part:
             x = self.x.at(b, n=tile["n"])
             strides = [self.x.d, self.x.h, self.x.w, self.x.c]
             arguments = [self.fields.record, self.scratch, x, *strides, y, *steps, *valid]
-            b.call(_emit_redo(b.module, self.target, self.kernel), [*arguments, *middles, *index])
+            arguments += [*middles, *index, *self.task.blocks]
+            b.call(_emit_redo(b.module, self.target, self.kernel), arguments)
 
     def _call_leave(self, shape: Shape, arguments: list[Value], number_: Value) -> None:
         """Store the outputs of a phase; of parts of the input, the first stores and others add."""
@@ -362,17 +366,18 @@ def _inside(b: Builder, key: tuple[int, ...], valid: list[Value], whole: Value) 
 
 
 def _emit_redo(module: ir.Module, target: Target, kernel: Filtering) -> ir.Function:
-    """``redo(record, scratch, x, strides x 4, y, steps x 3, valid x 3, middles x 3, phases x 3)``.
+    """``redo(record, scratch, x, x_strides, y, steps, valid, middles, phases, low, high)``.
 
-    The outputs of one tile, each by the products that the definition asks for.
+    The outputs of one tile in the blocks of channels from `low` to `high`, each by the products that the
+    definition asks for.
     """
     if "redo" in module.globals:
         return module.globals["redo"]
-    made = function(module, "redo", [PTR, PTR, PTR, *[I64] * 4, PTR, *[I64] * 12])
+    made = function(module, "redo", [PTR, PTR, PTR, *[I64] * 4, PTR, *[I64] * 14])
     b = Builder(made, fma=target.fma)
     record, scratch, x, *rest = made.args
     strides, y, rest = rest[:4], rest[4], rest[5:]
-    steps, valid, middles, index = rest[:3], rest[3:6], rest[6:9], rest[9:]
+    steps, valid, middles, index, blocks = (rest[k : k + 3] for k in range(0, 15, 3))
     fields = Fields(b, record)
     phases = {a: phase(b, fields, a, i) for a, i in zip("dhw", index, strict=True)}
     table = b.stack(PTR, 2)
@@ -385,7 +390,7 @@ def _emit_redo(module: ir.Module, target: Target, kernel: Filtering) -> ir.Funct
         b.store(x, table, align=8)
         target_ = b.at(y, b.dot(*zip(here, steps, strict=True)))
         b.store(target_, b.at(table, b.i64(8)), align=8)
-        _redo_blocks(b, target, kernel, fields, listed.runs(), table)
+        _redo_blocks(b, target, kernel, fields, listed.runs(), table, (blocks[0], blocks[1]))
     b.ret_void()
     return made
 
@@ -420,7 +425,13 @@ def _list_taps(
 
 
 def _redo_blocks(
-    b: Builder, target: Target, kernel: Filtering, fields: Fields, runs: Runs, table: Value
+    b: Builder,
+    target: Target,
+    kernel: Filtering,
+    fields: Fields,
+    runs: Runs,
+    table: Value,
+    blocks: tuple[Value, Value],
 ) -> None:
     size = b.i64(kernel.wide.bytes)
     rows = b.mul(fields["in_channels"], b.mul(fields["kernel_d"], fields["kernel_h"]))
@@ -432,7 +443,9 @@ def _redo_blocks(
         offset = b.mul(channel, size)
         filters = b.at(fields.pointer("filters"), b.mul(offset, rows))
         arguments = [filters, b.at(fields.pointer("bias"), offset), table, b.i64(1), *runs]
-        arguments += [b.sub(fields["out_channels"], channel), offset]
+        here = b.sub(block, blocks[0])
+        arguments.append(b.sub(fields["out_channels"], channel))
+        arguments.append(b.mul(here, b.i64(kernel.block_channels * kernel.wide.bytes)))
         b.call(emit_block(b.module, target, products, vectors), arguments)
 
-    each_block(b, fields, (b.i64(0), fields["blocks"]), products.vectors, products.tail, call)
+    each_block(b, fields, blocks, products.vectors, products.tail, call)
