@@ -56,7 +56,7 @@ class Problem:
         """The form of a transposed convolution or of a convolution."""
         if spec.forward:
             spec = adjoint(spec)
-        return cls(replace(spec, bias=False), threads, algorithm)
+        return cls(replace(spec, bias=False) if spec.bias else spec, threads, algorithm)
 
     def shape(self, kind: Kind) -> tuple[int, ...]:
         """The shape of the form's array of that kind."""

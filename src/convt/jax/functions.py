@@ -65,7 +65,7 @@ def conv3d_transpose(
     (3, 3, 3, 16, 8)
     """
     _refuse_out(out)
-    x, w, b = jnp.asarray(input), jnp.asarray(filters), None if bias is None else jnp.asarray(bias)
+    x, w, b = _array(input), _array(filters), None if bias is None else _array(bias)
     spec = make_spec(
         input_shape=x.shape,
         input_dtype=x.dtype,
@@ -112,7 +112,7 @@ def conv3d(
     (1, 4, 4, 4, 8)
     """
     _refuse_out(out)
-    x, w, b = jnp.asarray(input), jnp.asarray(filters), None if bias is None else jnp.asarray(bias)
+    x, w, b = _array(input), _array(filters), None if bias is None else _array(bias)
     spec = make_convolution_spec(
         input_shape=x.shape,
         input_dtype=x.dtype,
@@ -157,7 +157,7 @@ def conv3d_transpose_filter_gradient(
     (3, 3, 3, 16, 8)
     """
     _refuse_out(out)
-    x, g = jnp.asarray(input), jnp.asarray(output_gradient)
+    x, g = _array(input), _array(output_gradient)
     spec = make_gradient_spec(
         input_shape=x.shape,
         input_dtype=x.dtype,
@@ -172,6 +172,11 @@ def conv3d_transpose_filter_gradient(
     )
     found: Array = compute("filters", Problem.of(spec, threads, None), x, g)
     return found
+
+
+def _array(value: Any) -> Array:
+    """`value` as an array, which takes JAX long to find of one."""
+    return value if isinstance(value, Array) else jnp.asarray(value)
 
 
 def _refuse_out(out: Any) -> None:

@@ -146,12 +146,14 @@ def _tensors(a: Any, b: Any, bias: Any) -> tuple[Any, Any, Any]:
 
 def _sizes(output_shape: Any, geometry: Geometry) -> Any:
     """The sizes asked for: None, a tuple of ints, or a tensor."""
-    if tf.is_tensor(output_shape):
-        return tf.convert_to_tensor(output_shape)
-    if isinstance(output_shape, (list, tuple)) and any(tf.is_tensor(n) for n in output_shape):
-        return tf.stack(list(output_shape))
     if output_shape is None:
         return None
+    if tf.is_tensor(output_shape):
+        return tf.convert_to_tensor(output_shape)
+    if isinstance(output_shape, (list, tuple)) and any(
+        type(n) is not int and tf.is_tensor(n) for n in output_shape
+    ):
+        return tf.stack(list(output_shape))
     return parse_output_shape(output_shape, geometry.data_format)
 
 
