@@ -164,7 +164,10 @@ def _transform(
             entry = tap(b, fields, axis, b.sub(phases[axis]["tap_end"], b.i64(number_ + 1)))
             index = b.add(b.mul(index, fields[f"kernel_{axis}"]), entry["index"])
         places[d, h, w] = b.at(source, b.mul(index, tap_bytes))
-    with b.loop(b.i64(0), tap_bytes, lanes * size) as offset:
+    step = lanes * size
+    with b.loop(b.i64(0), tap_bytes, step) as place:
+        # It is no more anyway, but as a plain index it costs LLVM a sum of its own for every address.
+        offset = b.minimum(place, b.sub(tap_bytes, b.i64(step)))
 
         def read(key: Key, offset: Value = offset) -> Value:
             return b.load(b.at(places[key], offset), align=lanes * size, typ=kind)

@@ -34,6 +34,7 @@ def emit_products(module: ir.Module, target: Target, kernel: Channels, vectors: 
     filters, inputs, sums, tiles, in_bytes, out_bytes, *rest = made.args
 
     def call(height: int, first: Value) -> None:
+        first = b.minimum(first, tiles)  # it is no more: see points.py
         left = b.sub(tiles, first)
         arguments = [filters, b.at(inputs, b.mul(first, in_bytes))]
         arguments += [b.at(sums, b.mul(first, out_bytes)), left, in_bytes, out_bytes, *rest]
