@@ -28,7 +28,7 @@ class Tiny:
     """A kernel by its name, which must be its own: code is kept under it."""
 
     name: str
-    make: Callable[[Target], str] = field(compare=False)
+    make: Callable[[Target], str | ir.Module] = field(compare=False)
 
     emitter: ClassVar[str] = "tiny"
 
@@ -48,7 +48,8 @@ class Text(ir.Module):
 
 
 def emit(kernel: Tiny, target: Target) -> ir.Module:
-    return Text(kernel.make(target))
+    made = kernel.make(target)
+    return Text(made) if isinstance(made, str) else made
 
 
 # --- one copy -----------------------------------------------------------------------------------
