@@ -45,14 +45,16 @@ _JOINED = 128  # products of neighbouring taps that become one run, about
 _AFAR = 3  # instructions that wait for a vector of filters from beyond the second-level cache
 _NEAR = 1 << 18  # bytes of filters that stay near: of no one processor, as bits follow
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
-_MOVE = 5  # instructions that move one vector into or out of a slab, transposed
+_MOVE = 10  # instructions that move one vector into or out of a slab, transposed
 _PICK, _SIDE_BY_SIDE = 1, 4  # instructions that move one element of so few dense channels
 _ALONE = 3  # instructions that move one element alone
 _HALO = 1.5  # times that an input element is packed, on average
 
 
 _LOAD = 1.25  # sums that take as long as a load where loads are what there is most of
+_LISTED = 14  # instructions that list the address of an output
 _PART = 12  # instructions that store a vector in part
+_INTERLEAVED = 4  # instructions that bring a vector of one phase among the others, and store it
 _ADD = 4  # instructions that add the lanes of one sum, of several at once, and store it
 _FEWEST = 4  # input channels that are worth a vector
 _DOT_TAPS = 16  # the widest rows of dots that code is emitted for
@@ -258,8 +260,9 @@ def _channels_cost(spec: Spec, kernel: Channels) -> float:
     sums *= max(1.0, _LOAD * (1 / kernel.vectors + 1 / kernel.pixels))
     joined = joined_taps(kernel, axes(spec)[2], in_channels, _JOINED)
     overhead = pixels * -(-vectors // kernel.vectors) * _RUN_COST / (kernel.pixels * joined)
-    parts = prod(spec.output_shape) / channels * _PART if channels % kernel.lanes else 0
-    return sums + overhead + parts + _slabs(spec, kernel)
+    each = _LISTED + (_PART if channels % kernel.lanes else 0)
+    listed = prod(spec.output_shape) / max(channels, 1) * each
+    return sums + overhead + listed + _slabs(spec, kernel)
 
 
 def _by_taps(spec: Spec, kernel: Channels, cost: float) -> tuple[Channels, float]:
@@ -380,7 +383,10 @@ def _rows_cost(spec: Spec, kernel: Rows) -> float:
         * in_channels
         * (blocks * _loads(kernel) * vectors + channels * spec.kernel[2] * tiles)
     )
-    return max(sums, _LOAD * loads) + lines * blocks * tiles * _RUN_COST + _slabs(spec, kernel)
+    stored = spec.batch * spec.out_channels * prod(spec.output_size[:2])
+    stored *= tiles * kernel.vectors * kernel.phases * _INTERLEAVED
+    runs = lines * blocks * tiles * _RUN_COST
+    return max(sums, _LOAD * loads) + runs + stored + _slabs(spec, kernel)
 
 
 # --- lanes over input channels ------------------------------------------------------------------
