@@ -166,9 +166,7 @@ class Ready(NamedTuple):
     access: Access
     threads: int
     algorithm: str
-    plan: (
-        Plan | None
-    )  # for finite filters; None where there is nothing to compute, or no code to run
+    plan: Plan | None  # for finite filters; None: nothing to compute, or no code to run
 
     def into(self, access: Access) -> Ready:
         """The same with another access, as to an output that is given."""
@@ -180,7 +178,7 @@ def prepare(spec: Spec, access: Access, threads: int, algorithm: str) -> Ready:
     threads, algorithm = parse_threads(threads), parse_algorithm(algorithm)
     shape, plan = spec.output_shape, None
     if prod(shape) and jit.can_execute():
-        plan = make_plan(spec, target.host(), access, threads, algorithm=algorithm)
+        plan = make_plan(spec, target.host(), access, threads, algorithm=algorithm, bound=False)
     return Ready(spec, shape, access, threads, algorithm, plan)
 
 
