@@ -18,19 +18,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
 from convt.kernels.elements import number
+from convt.kernels.ir import Value
 from convt.kernels.keys import Channels
 from convt.kernels.sums import RUNS, RunList, Runs, accumulate
 from convt.target import Target
 
 __all__ = ["Tile", "each_tile", "emit", "emit_block"]
-
-Value = Any
 
 
 def emit(kernel: Channels, target: Target) -> ir.Module:

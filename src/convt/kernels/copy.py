@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, function
 from convt.kernels.elements import load, store
+from convt.kernels.ir import Value
 from convt.kernels.keys import Element
 from convt.target import Target
 
 __all__ = ["add_lanes", "deinterleave", "emit_copy", "interleave", "transpose"]
 
-Value = Any
 _FEW = (2, 3, 4)  # channels that are copied side by side
 
 

@@ -10,12 +10,12 @@ this family asks for finite filters. The filters are packed as ``[output channel
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import add_lanes
 from convt.kernels.elements import load, narrow, number
+from convt.kernels.ir import Value
 from convt.kernels.keys import Dots
 from convt.kernels.lines import Lines
 from convt.kernels.sums import RUNS, Runs, accumulate
@@ -23,7 +23,6 @@ from convt.target import Target
 
 __all__ = ["emit"]
 
-Value = Any
 _HELD = 4  # taps whose filters are kept in registers while a tile's columns meet them
 
 

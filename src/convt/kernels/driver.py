@@ -18,6 +18,7 @@ from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot
 from convt.kernels.copy import emit_copy
 from convt.kernels.elements import number
+from convt.kernels.ir import Value
 from convt.kernels.keys import Channels, Dots, Element, Filtering, Rows
 from convt.kernels.record import CHUNK, SEGMENT, TAP, slot
 from convt.target import Target
@@ -36,7 +37,6 @@ __all__ = [
     "tasks",
 ]
 
-Value = Any
 _SPATIAL = ("d", "h", "w")
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import F32, F64, I16, I32, I64, Builder, Slot
+from convt.kernels.ir import Value
 from convt.kernels.keys import Element
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "store",
 ]
 
-Value = Any
 _BITS = {"f16": I16, "bf16": I16, "f32": I32, "f64": I64}
 
 

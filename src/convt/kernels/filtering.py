@@ -24,6 +24,7 @@ from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
 from convt.kernels.channels import emit_block
 from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, tap
 from convt.kernels.elements import number
+from convt.kernels.ir import Value
 from convt.kernels.keys import Filtering
 from convt.kernels.points import Key, Shape, apply, box, cases, phase, shapes
 from convt.kernels.products import emit_products
@@ -32,7 +33,6 @@ from convt.target import Target
 
 __all__ = ["emit"]
 
-Value = Any
 _TILE = ("n", "d", "h", "w")  # a row of the list of tiles
 
 

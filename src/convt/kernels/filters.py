@@ -6,19 +6,16 @@ are zero; what they compute is stored nowhere.
 
 from __future__ import annotations
 
-from typing import Any
-
 from convt.kernels import ir
 from convt.kernels.builder import PTR, Builder
 from convt.kernels.copy import emit_copy
 from convt.kernels.driver import Fields, tasks
 from convt.kernels.elements import number
+from convt.kernels.ir import Value
 from convt.kernels.keys import PackFilters
 from convt.target import Target
 
 __all__ = ["emit"]
-
-Value = Any
 
 
 def emit(kernel: PackFilters, target: Target) -> ir.Module:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from convt.kernels import ir
 from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
@@ -28,12 +28,12 @@ from convt.kernels.driver import Fields, View, row, tasks
 from convt.kernels.elements import number
 from convt.kernels.gradient_record import POSITION, REACH, slot
 from convt.kernels.gradient_tile import emit_panel
+from convt.kernels.ir import Value
 from convt.kernels.keys import Element, FilterGradient
 from convt.target import Target
 
 __all__ = ["emit"]
 
-Value = Any
 _AXES = ("d", "h", "w")
 _STRIDES = ("n", *_AXES, "c")
 _ADDED = 4  # vectors that are added at a time

@@ -8,18 +8,17 @@ read lies in the slab or after it, and what they sum is in rows that no one read
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.elements import number
 from convt.kernels.gradient_record import POSITION, RUN
+from convt.kernels.ir import Value
 from convt.kernels.keys import FilterGradient
 from convt.target import Target
 
 __all__ = ["emit_panel"]
 
-Value = Any
 _CHAINS = 10  # sums that are in progress at once, at least: each waits for its last addition
 _SETS = 4
 

@@ -12,13 +12,12 @@ from typing import Any
 from convt.kernels import ir
 from convt.kernels.builder import Builder
 from convt.kernels.driver import Fields, Task, View, emit_run, segment, segments, tap
+from convt.kernels.ir import Value
 from convt.kernels.keys import Dots, Rows
 from convt.kernels.sums import RunList, Runs
 from convt.target import Target
 
 __all__ = ["Lines"]
-
-Value = Any
 
 
 @dataclass

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import PTR, Builder
 from convt.kernels.driver import Fields, row, tap, tasks
 from convt.kernels.elements import number
+from convt.kernels.ir import Value
 from convt.kernels.keys import Filtering, TransformFilters
 from convt.kernels.record import PHASE
 from convt.target import Target
@@ -22,7 +22,6 @@ from convt.transforms import Matrix, Transform, transform
 
 __all__ = ["Key", "Shape", "Vectors", "apply", "box", "cases", "emit", "phase", "shapes"]
 
-Value = Any
 Key = tuple[int, int, int]
 Vectors = dict[Key, Value]
 Shape = tuple[Transform, Transform, Transform]  # of the depth, the height and the width

@@ -7,17 +7,15 @@ what the first stored.
 
 from __future__ import annotations
 
-from typing import Any
-
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, function
 from convt.kernels.channels import Tile, each_tile
+from convt.kernels.ir import Value
 from convt.kernels.keys import Channels
 from convt.target import Target
 
 __all__ = ["emit_products"]
 
-Value = Any
 # filters, inputs, sums; tiles; bytes from tile to tile, of inputs and sums; channels, in all and in a chain
 _ARGUMENTS = [PTR, PTR, PTR, *[I64] * 5]
 

@@ -14,21 +14,19 @@ of the block.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import interleave
 from convt.kernels.driver import each_block
 from convt.kernels.elements import bits_of, narrow, narrow_pairs, number, shorten_nans, store
+from convt.kernels.ir import Value
 from convt.kernels.keys import Rows
 from convt.kernels.lines import Lines
 from convt.kernels.sums import RUNS, Runs, accumulate
 from convt.target import Target
 
 __all__ = ["emit"]
-
-Value = Any
 
 
 def emit(kernel: Rows, target: Target) -> ir.Module:

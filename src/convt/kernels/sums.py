@@ -8,23 +8,22 @@ added to the total. The order depends on the problem alone: not on threads, tile
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from convt.kernels import ir
 from convt.kernels.builder import I1, I64, PTR, Builder, Slot
 from convt.kernels.driver import Fields, row
+from convt.kernels.ir import Value
 from convt.kernels.record import RUN
 
 __all__ = ["RUNS", "RunList", "Runs", "accumulate"]
-
-Value = Any
 
 
 class Runs(NamedTuple):
     """The list of runs of a box of outputs, and where their totals wait."""
 
     list: Value
-    count: Value
+    length: Value
     group: Value  # runs in a group
     totals: Value  # room for the sums of one tile
 
@@ -101,11 +100,11 @@ def accumulate(
     b.begin(again)
     for part in sums:
         part.set(zero)
-    end = b.minimum(runs.count, b.add(index.get(), runs.group))
+    end = b.minimum(runs.length, b.add(index.get(), runs.group))
     with b.repeat(lambda: b.icmp_signed("<", index.get(), end)):
         body(row(b, runs.list, index.get(), RUN))
         index.add(b.i64(1))
-    more = b.icmp_signed("<", index.get(), runs.count)
+    more = b.icmp_signed("<", index.get(), runs.length)
     with b.if_then(b.or_(more, b.not_(first.get()))):
         with b.if_else(first.get()) as (starts, continues):
             with starts:
