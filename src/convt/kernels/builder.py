@@ -186,9 +186,12 @@ class Builder(Instructions):
         """Store a whole vector; with `stream`, past the caches, to an address that it divides."""
         self.store(value, pointer, value.type.bytes if stream else 1, stream=stream)
 
-    def prefetch(self, pointer: Value) -> None:
-        """Bring a cache line near; harmless at any address."""
-        arguments = [pointer, *(ir.constant(I32, value) for value in (0, 3, 1))]  # read, keep, data
+    def prefetch(self, pointer: Value, *, write: bool = False) -> None:
+        """Bring a cache line near, to read or to write it; harmless at any address."""
+        arguments = [
+            pointer,
+            *(ir.constant(I32, value) for value in (int(write), 3, 1)),
+        ]  # keep, data
         self._call("llvm.prefetch.p0", ir.VOID, arguments)
 
     def _call(self, name: str, kind: Type, arguments: Sequence[Value]) -> Value:

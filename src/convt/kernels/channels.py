@@ -198,6 +198,7 @@ class _Box:
         each_block(b, fields, (low, high), kernel.vectors, kernel.tail, call)
 
 
+_LINE = 64  # bytes in a cache line, as most processors have it
 _ARGUMENTS = [PTR, PTR, PTR, I64, *RUNS, I64, I64]
 
 
@@ -289,7 +290,7 @@ class Tile:
                 parts = [[total.get() for total in row] for row in self.sums]
                 for ahead in range(unroll):
                     here = b.at(weights.get(), b.i64(ahead * width))
-                    for line in range(0, width if self.kernel.prefetch else 0, 64):
+                    for line in range(0, width if self.kernel.prefetch else 0, _LINE):
                         b.prefetch(b.at(here, b.add(panel, b.i64(line))))
                     self._products(
                         parts, places, here, b.add(channel.get(), b.i64(ahead * self.size))
@@ -335,6 +336,19 @@ class _Listed(Tile):
         super().__init__(b, kernel, pixels, vectors)
         self.filters, self.table, self.valid, self.offset = filters, table, valid, offset
         self.x = [b.read(b.at(table, b.i64(16 * p)), PTR) for p in range(pixels)]
+        if pixels == kernel.heights(vectors)[0] and not kernel.stream:
+            self._expect()
+
+    def _expect(self) -> None:
+        """Bring the outputs near: the sums take longer than memory does."""
+        for pixel in range(len(self.sums)):
+            y = self._output(pixel)
+            for line in range(0, self.vectors * self.lanes * self.size, _LINE):
+                self.b.prefetch(self.b.at(y, self.b.i64(line)), write=True)
+
+    def _output(self, pixel: int) -> Value:
+        b = self.b
+        return b.at(b.read(b.at(self.table, b.i64(16 * pixel + 8)), PTR), self.offset)
 
     def run(self, entry: dict[str, Value]) -> None:
         """Add the products of one run: of one tap, some input channels."""
@@ -399,6 +413,6 @@ class _Listed(Tile):
         """The number of the vector, its value and its place, for every pixel."""
         b = self.b
         for pixel, row in enumerate(self.sums):
-            y = b.at(b.read(b.at(self.table, b.i64(16 * pixel + 8)), PTR), self.offset)
+            y = self._output(pixel)
             for v, (total, step) in enumerate(zip(row, self.steps, strict=True)):
                 yield v, total.get(), b.at(y, step)
