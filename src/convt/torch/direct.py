@@ -19,7 +19,7 @@ __all__ = ["direct", "straight"]
 
 try:
     from torch._C import _get_tracing_state, _len_torch_dispatch_stack, _len_torch_function_stack
-    from torch._C._functorch import peek_interpreter_stack
+    from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 
     _TOLD = True
 except ImportError:
@@ -31,6 +31,8 @@ _NUMBERS = 9  # arguments of an operation that follow its tensors
 
 def direct(a: Any, b: Any, *others: Any) -> bool:
     """Whether a call with these tensors, of which others may be None, may skip all that is PyTorch's."""
+    if not _TOLD:
+        return False
     records = torch.is_grad_enabled()
     dtype = getattr(a, "dtype", None)
     for tensor in (a, b, *[other for other in others if other is not None]):
@@ -41,9 +43,10 @@ def direct(a: Any, b: Any, *others: Any) -> bool:
             or tensor.layout is not torch.strided
             or (records and tensor.requires_grad)
             or tensor.is_neg()
+            or is_legacy_batchedtensor(tensor)  # as gradients of `is_grads_batched` are
         ):
             return False
-    return _TOLD and not (
+    return not (
         dtype not in DTYPES
         or torch.is_autocast_enabled("cpu")
         or peek_interpreter_stack() is not None
