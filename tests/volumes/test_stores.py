@@ -308,6 +308,11 @@ def test_a_named_resolution_of_an_image(version: str, tmp_path: Path) -> None:
         create_sink(tmp_path / "in.zarr" / "9", shape=(1, 2, 2, 2, 1), dtype=np.float32, force=True)
     with pytest.raises(FileNotFoundError):
         open_source(tmp_path / "in.zarr" / "9")
+    with pytest.raises(FileExistsError, match="holds the source, which would go with it"):
+        apply(
+            tmp_path / "in.zarr" / "more" / "coarse", "nearest", 2, output=tmp_path / "in.zarr",
+            force=True,
+        )  # fmt: skip
 
 
 def _multiscales(path: Path) -> Any:

@@ -213,7 +213,8 @@ def create_sink(
     VolumeError
         If the format can't hold the volume.
     FileExistsError
-        If it exists, or a part of it, and neither `force` nor `resume` is given.
+        If it exists, or a part of it, and neither `force` nor `resume` is given; in any case if `like`
+        lies within it.
     OSError
         If the folder is missing or can't be written.
     """
@@ -227,7 +228,9 @@ def create_sink(
     to_input = np.eye(4) if to_input is None else to_input
     left = Path(f"{parted(where)[0].rstrip('/')}.part")
     going_on = resume and left.exists()
-    check_target(parted(where)[0], force=force or going_on, folder=module.FOLDER)
+    target = check_target(parted(where)[0], force=force or going_on, folder=module.FOLDER)
+    if like is not None and target in Path(os.path.realpath(parted(like.path)[0])).parents:
+        raise FileExistsError(errno.EEXIST, "holds the source, which would go with it", where)
     wanted = Wanted(
         path=where,
         shape=(n, d, h, w, c),
