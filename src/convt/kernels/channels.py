@@ -15,13 +15,12 @@ vectors of input instead of broadcasting elements.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
-from convt.kernels.driver import Fields, Task, View, each_block, emit_run, segment, segments, tap
+from convt.kernels.driver import Share, each_block, emit_run, segment, segments, tap
 from convt.kernels.elements import number
 from convt.kernels.ir import Value
 from convt.kernels.keys import Channels
@@ -33,31 +32,20 @@ __all__ = ["Tile", "each_tile", "emit", "emit_block"]
 
 def emit(kernel: Channels, target: Target) -> ir.Module:
     """The kernel: box by box, the outputs that the same taps reach on every axis."""
-    module = ir.Module(kernel.name)
+    return emit_run(target, kernel, _Boxes)
 
-    def compute(b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value) -> None:
-        box = _Box(kernel, b, target, fields, task, x, y, scratch)
-        if kernel.by_taps:
-            box.clear()
+
+class _Boxes(Share[Channels]):
+    def compute(self) -> None:
+        b, task = self.b, self.task
+        if self.kernel.by_taps:
+            self.clear()
         with segments(b, task, "d") as d, segments(b, task, "h") as h, segments(b, task, "w") as w:
             index = zip("dhw", (d, h, w), strict=True)
-            box.compute({axis: segment(b, fields, axis, i) for axis, i in index})
+            self.box({axis: segment(b, self.fields, axis, i) for axis, i in index})
 
-    return emit_run(module, target, kernel, compute)
-
-
-@dataclass
-class _Box:
-    kernel: Channels
-    b: Builder
-    target: Target
-    fields: Fields
-    task: Task
-    x: View
-    y: View
-    scratch: Value
-
-    def compute(self, box: dict[str, dict[str, Value]]) -> None:
+    def box(self, box: dict[str, dict[str, Value]]) -> None:
+        """The outputs of one segment of each axis."""
         b, fields = self.b, self.fields
         runs = self._runs(box)
         counts = [b.sub(self.task.batch[1], self.task.batch[0])]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import add_lanes
+from convt.kernels.driver import emit_run
 from convt.kernels.elements import load, narrow, number
 from convt.kernels.ir import Value
 from convt.kernels.keys import Dots
@@ -28,10 +29,10 @@ _HELD = 4  # taps whose filters are kept in registers while a tile's columns mee
 
 def emit(kernel: Dots, target: Target) -> ir.Module:
     """The kernel: row by row, the output rows that the same taps reach on depth and height."""
-    return _Dots.emit(kernel, target)
+    return emit_run(target, kernel, _Dots)
 
 
-class _Dots(Lines):
+class _Dots(Lines[Dots]):
     def compute(self) -> None:
         b, fields = self.b, self.fields
         room = b.mul(fields["run_channels"], b.i64(self.kernel.input.bytes))

@@ -9,10 +9,11 @@ to a slab that is unpacked at the end.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot
@@ -24,8 +25,8 @@ from convt.kernels.record import CHUNK, SEGMENT, TAP, slot
 from convt.target import Target
 
 __all__ = [
-    "Compute",
     "Fields",
+    "Share",
     "Task",
     "View",
     "each_block",
@@ -86,25 +87,40 @@ class Task(NamedTuple):
     chunks: dict[str, dict[str, Value]]  # a row of the chunk table for each axis
 
 
-Compute: TypeAlias = "Callable[[Builder, Fields, Task, View, View, Value], None]"
+Family: TypeAlias = Channels | Dots | Filtering | Rows
+Kernel = TypeVar("Kernel", bound=Family)
 
 
-def emit_run(
-    module: ir.Module, target: Target, family: Channels | Dots | Filtering | Rows, compute: Compute
-) -> ir.Module:
-    """Define ``run(record, workspace)``: take and compute tasks until none is left.
+@dataclass
+class Share(ABC, Generic[Kernel]):
+    """What a task has to work with; each family's own says what it computes of it."""
 
-    ``compute(b, fields, task, x, y, scratch)`` emits the family's own part.
-    """
+    kernel: Kernel
+    b: Builder
+    target: Target
+    fields: Fields
+    task: Task
+    x: View
+    y: View
+    scratch: Value  # the thread's workspace
+
+    @abstractmethod
+    def compute(self) -> None:
+        """Emit what computes the task's outputs."""
+
+
+def emit_run(target: Target, kernel: Kernel, share: type[Share[Kernel]]) -> ir.Module:
+    """Define ``run(record, workspace)``: take and compute tasks until none is left."""
+    module = ir.Module(kernel.name)
     run = ir.Function(module, "run", [PTR, PTR])
     b = Builder(run, fma=target.fma)
     record, scratch = run.args
     fields = Fields(b, record)
     with tasks(b, fields) as index:
         task = _decode(b, fields, index)
-        driver = _Driver(b, target, family, fields, task, scratch)
+        driver = _Driver(b, target, kernel, fields, task, scratch)
         x, y = driver.input(), driver.output()
-        compute(b, fields, task, x, y, scratch)
+        share(kernel, b, target, fields, task, x, y, scratch).compute()
         driver.finish(y)
     b.ret_void()
     return module
@@ -150,7 +166,7 @@ def _decode(b: Builder, fields: Fields, number: Value) -> Task:
 class _Driver:
     b: Builder
     target: Target
-    family: Channels | Dots | Filtering | Rows
+    family: Family
     fields: Fields
     task: Task
     scratch: Value

@@ -22,7 +22,7 @@ from typing import Any
 from convt.kernels import ir
 from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
 from convt.kernels.channels import emit_block
-from convt.kernels.driver import Fields, Task, View, each_block, emit_run, row, tap
+from convt.kernels.driver import Fields, Share, each_block, emit_run, row, tap
 from convt.kernels.elements import number
 from convt.kernels.ir import Value
 from convt.kernels.keys import Filtering
@@ -38,11 +38,14 @@ _TILE = ("n", "d", "h", "w")  # a row of the list of tiles
 
 def emit(kernel: Filtering, target: Target) -> ir.Module:
     """The kernel: phase by phase, and a block of tiles at a time."""
-    module = ir.Module(kernel.name)
+    return emit_run(target, kernel, _Tiles)
 
-    def compute(b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value) -> None:
-        part = _Part(kernel, b, target, fields, task, x, y, scratch)
-        part.clear()
+
+@dataclass
+class _Tiles(Share[Filtering]):
+    def compute(self) -> None:
+        b, fields = self.b, self.fields
+        self.clear()
         counts = [(b.i64(0), fields[f"phase_count_{axis}"]) for axis in "dhw"]
         with b.loop(*counts[0]) as d, b.loop(*counts[1]) as h, b.loop(*counts[2]) as w:
             index = zip("dhw", (d, h, w), strict=True)
@@ -50,23 +53,7 @@ def emit(kernel: Filtering, target: Target) -> ir.Module:
             place = b.add(b.mul(b.add(b.mul(d, counts[1][1]), h), counts[2][1]), w)
             base = b.word(b.at(fields.pointer("bases"), b.mul(place, b.i64(8))), 0)
             filters = b.at(fields.pointer("transformed"), base)
-            part.phase(phases, filters, (d, h, w), place)
-
-    return emit_run(module, target, kernel, compute)
-
-
-@dataclass
-class _Part:
-    """A task's share of the work, from its view of the arrays."""
-
-    kernel: Filtering
-    b: Builder
-    target: Target
-    fields: Fields
-    task: Task
-    x: View
-    y: View
-    scratch: Value
+            self.phase(phases, filters, (d, h, w), place)
 
     def __post_init__(self) -> None:
         b, fields, kernel = self.b, self.fields, self.kernel

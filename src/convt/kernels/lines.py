@@ -5,44 +5,22 @@ The rows that the same taps reach on depth and height share one list of runs.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from abc import abstractmethod
+from typing import TypeVar
 
-from convt.kernels import ir
-from convt.kernels.builder import Builder
-from convt.kernels.driver import Fields, Task, View, emit_run, segment, segments, tap
+from convt.kernels.driver import Share, segment, segments, tap
 from convt.kernels.ir import Value
 from convt.kernels.keys import Dots, Rows
 from convt.kernels.sums import RunList, Runs
-from convt.target import Target
 
 __all__ = ["Lines"]
 
 
-@dataclass
-class Lines(ABC):
+Kernel = TypeVar("Kernel", Dots, Rows)
+
+
+class Lines(Share[Kernel]):
     """The rows of one task."""
-
-    kernel: Any
-    b: Builder
-    target: Target
-    fields: Fields
-    task: Task
-    x: View
-    y: View
-    scratch: Value
-
-    @classmethod
-    def emit(cls, kernel: Dots | Rows, target: Target) -> ir.Module:
-        """The module of `kernel`."""
-
-        def compute(
-            b: Builder, fields: Fields, task: Task, x: View, y: View, scratch: Value
-        ) -> None:
-            cls(kernel, b, target, fields, task, x, y, scratch).compute()
-
-        return emit_run(ir.Module(kernel.name), target, kernel, compute)
 
     @abstractmethod
     def first_column(self) -> Value:

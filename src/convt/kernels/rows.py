@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import interleave
-from convt.kernels.driver import each_block
+from convt.kernels.driver import each_block, emit_run
 from convt.kernels.elements import bits_of, narrow, narrow_pairs, number, shorten_nans, store
 from convt.kernels.ir import Value
 from convt.kernels.keys import Rows
@@ -31,10 +31,10 @@ __all__ = ["emit"]
 
 def emit(kernel: Rows, target: Target) -> ir.Module:
     """The kernel: row by row, the output rows that the same taps reach on depth and height."""
-    return _Rows.emit(kernel, target)
+    return emit_run(target, kernel, _Rows)
 
 
-class _Rows(Lines):
+class _Rows(Lines[Rows]):
     def first_column(self) -> Value:
         return self.task.chunks["w"]["in_first"]
 
