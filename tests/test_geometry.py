@@ -57,6 +57,34 @@ def listed(axis: Axis, start: int, stop: int) -> dict[int, set[tuple[int, int]]]
     return found
 
 
+whole_strides = st.builds(
+    lambda input, taps, stride, more, pad: Axis(
+        input, stride + more, taps * stride, stride, dilation=1, pad_before=pad
+    ),
+    st.integers(0, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 30), st.integers(0, 9),
+)  # fmt: skip
+
+
+@examples(100)
+@given(whole_strides, st.integers(0, 40), st.integers(0, 40))
+def test_groups_list_every_output_of_a_range(axis: Axis, start: int, stop: int) -> None:
+    start, stop = sorted((min(start, axis.output), min(stop, axis.output)))
+    found: dict[int, set[tuple[int, int]]] = {}
+    for segment in axis.groups(start, stop) if start < stop else ():
+        for j, phase in itertools.product(range(segment.count), range(axis.stride)):
+            out = segment.out_first + axis.stride * j + phase
+            assert out not in found
+            found[out] = {
+                (tap.index + phase, segment.in_first + j - tap.shift) for tap in segment.taps
+            }
+    wanted = pairs(axis)
+    assert {out: found[out] for out in range(start, stop)} == dict(
+        zip(range(start, stop), wanted[start:stop], strict=True)
+    )
+    beyond = {out for out in found if not start <= out < stop}
+    assert all(start - axis.stride < out < stop + axis.stride for out in beyond)
+
+
 @examples(100)
 @given(any_axis)
 def test_segments_list_every_output_with_what_it_sums(axis: Axis) -> None:

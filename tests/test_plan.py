@@ -181,6 +181,20 @@ def test_many_channels_are_lanes_and_few_leave_them_to_the_width() -> None:
     assert plan(adjoint(spec((16, 16, 64), 1, 1, 4, 2))).kernel.family == "rows"
 
 
+def test_rows_that_read_the_same_inputs_share_a_tile() -> None:
+    kernel = plan(spec((16, 16, 64), 1, 1, 4, 2)).kernel
+    assert isinstance(kernel, Rows)
+    assert kernel.lines == 2
+    for other in (
+        spec((16, 16, 64), 1, 1, 3, 2),  # one phase of the height has a tap more
+        spec((16, 16, 64), 2, 2, 4, 2, data_format="NCDHW"),
+        adjoint(spec((16, 16, 64), 1, 1, 4, 2)),
+    ):
+        kernel = plan(other, family="rows").kernel
+        assert isinstance(kernel, Rows)
+        assert kernel.lines == 1
+
+
 def test_many_dense_channels_of_which_few_come_are_lanes() -> None:
     few = spec((16, 16, 64), 64, 1, 3, 2)
     assert plan(few).kernel.family == "dots"

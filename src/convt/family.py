@@ -9,6 +9,7 @@ slabs costs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
@@ -338,12 +339,24 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
         and _streams(spec, target, access)
         and spec.output_size[2] * spec.dtype.itemsize % _LINE == 0,
     )
-    block, vectors = _row_tile(shape, target.registers, max(channels, 1), -(-columns // lanes))
-    return replace(shape, vectors=vectors, channels=block, tail=channels % block)
+    several, vectors = range(1, min(max(channels, 1), 4) + 1), -(-columns // lanes)
+    if (lines := _lines(spec)) > 1:
+        found, width = _row_tile(shape, target.registers, [lines], vectors)
+        if found == lines:
+            return replace(shape, vectors=width, lines=lines)
+    block, width = _row_tile(shape, target.registers, several, vectors)
+    return replace(shape, vectors=width, channels=block, tail=channels % block)
 
 
-def _row_tile(shape: Rows, registers: int, channels: int, vectors: int) -> tuple[int, int]:
-    """Output channels, and vectors of a phase, in a tile: the fewest loads and padded vectors a product."""
+def _lines(spec: Spec) -> int:
+    """Output rows that read the same inputs: one a phase, where the height's kernel is whole strides."""
+    kernel, stride = spec.kernel[1], spec.strides[1]
+    alike = kernel % stride == 0 and spec.dilations[1] == 1 and not spec.forward
+    return stride if alike and stride <= spec.output_size[1] and spec.out_channels == 1 else 1
+
+
+def _row_tile(shape: Rows, registers: int, several: Sequence[int], vectors: int) -> tuple[int, int]:
+    """Output channels or rows, and vectors of a phase, in a tile: the fewest loads and padded vectors."""
     shared = _loads(shape) / shape.kernel  # inputs loaded, a tap
 
     def waste(tile: tuple[int, int]) -> tuple[float, int]:
@@ -351,11 +364,11 @@ def _row_tile(shape: Rows, registers: int, channels: int, vectors: int) -> tuple
         padded = -(-vectors // width) * width / max(vectors, 1)
         return padded * (1 + shared / block + 1 / width), -block * width
 
-    # One for a filter, and one that LLVM keeps constants of rounding in.
-    room = registers - 1 - (shape.result != shape.wide)
+    # One for a filter.
+    room = registers - 1
     tiles = [
         (block, width)
-        for block in range(1, min(channels, 4) + 1)
+        for block in several
         for width in range(1, min(vectors, 8) + 1)
         if shape.phases * block * width + width <= room
     ]
@@ -376,16 +389,13 @@ def _rows_cost(spec: Spec, kernel: Rows) -> float:
     vectors = tiles * kernel.vectors
     lines = spec.batch * depth.hits * height.hits * spec.groups
     sums = lines * in_channels * channels * spec.kernel[2] * vectors
+    shared = _loads(kernel) / kernel.lines
     # A vector of input is loaded once a shift, a filter once a tile.
     blocks = -(-channels // kernel.channels)
-    loads = (
-        lines
-        * in_channels
-        * (blocks * _loads(kernel) * vectors + channels * spec.kernel[2] * tiles)
-    )
+    loads = lines * in_channels * (blocks * shared * vectors + channels * spec.kernel[2] * tiles)
     stored = spec.batch * spec.out_channels * prod(spec.output_size[:2])
     stored *= tiles * kernel.vectors * kernel.phases * _INTERLEAVED
-    runs = lines * blocks * tiles * _RUN_COST
+    runs = lines * blocks * tiles * _RUN_COST / kernel.lines
     return max(sums, _LOAD * loads) + runs + stored + _slabs(spec, kernel)
 
 

@@ -116,7 +116,20 @@ class Axis:
 
     def segments(self, start: int, stop: int) -> tuple[Segment, ...]:
         """Cut the outputs from `start` to `stop` into segments, phase by phase."""
-        return tuple(segment for phase in self.phases for segment in self._cut(phase, start, stop))
+        return tuple(
+            segment
+            for phase in self.phases
+            for segment in self._cut(phase, *self._positions(phase, start, stop))
+        )
+
+    def groups(self, start: int, stop: int) -> tuple[Segment, ...]:
+        """Segments of groups of one output of every phase, which read the same inputs, as phase 0 has them.
+
+        Where the kernel is as long as whole strides: a tap of phase p is the one of phase 0 plus p. The
+        first group may begin before `start`, and the last one end beyond `stop`.
+        """
+        low, high = (start + self.lead) // self.pitch, -(-(stop + self.lead) // self.pitch)
+        return tuple(self._cut(self.phases[0], low, high))
 
     def reaches(self, start: int, stop: int) -> tuple[Segment, ...]:
         """For each tap that reaches any, the outputs from `start` to `stop` that it reaches."""
@@ -134,8 +147,8 @@ class Axis:
                     found.append(reach)
         return tuple(found)
 
-    def _cut(self, phase: Phase, start: int, stop: int) -> list[Segment]:
-        low, high = self._positions(phase, start, stop)
+    def _cut(self, phase: Phase, low: int, high: int) -> list[Segment]:
+        """The segments of a phase for m from `low` to `high`."""
         edges, step = {low, high}, self.step
         for tap in phase.taps:
             ends = (-(-tap.shift // step), -((-tap.shift - self.input) // step))

@@ -177,6 +177,8 @@ def _kernel(report: Report) -> Table:
 
 def _tile(kernel: Channels | Dots | Filtering | Rows) -> str:
     if isinstance(kernel, Rows):
+        if kernel.lines > 1:
+            return f"{kernel.lines} x {kernel.columns}, rows x columns"
         return f"{kernel.channels} x {kernel.columns}, output channels x columns"
     if isinstance(kernel, Dots):
         return f"{kernel.phases} x {kernel.columns}, phases x columns"

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from convt import jit
 from convt.cut import Chunk
-from convt.geometry import Axis, Segment
-from convt.kernels.keys import Filtering
+from convt.geometry import Segment
+from convt.kernels.keys import Filtering, Rows
 from convt.kernels.record import FIELDS, WORKSPACE, slot
 from convt.memory import ALIGNMENT, Block, address, aligned, empty_output, recycled, workspace
 from convt.plan import Plan
@@ -116,6 +116,7 @@ _no_bias = lru_cache(maxsize=64)(_minus_zeros)
 _TASKS, _X, _FILTERS, _TRANSFORMED, _SOURCE = map(
     slot, ("tasks", "x", "filters", "transformed", "source")
 )
+_HEIGHT = 1  # the axis
 _FOURTEEN = Struct("14q")  # four arrays, and the strides of two
 _SIX = Struct("6q")  # an array and its strides
 _CHANNELS_LAST = itemgetter(0, 2, 3, 4, 1, 5, 7, 8, 9, 6)  # of five strides and five
@@ -218,7 +219,7 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
         taps.extend((tap.index, step * tap.shift - part) for tap in phase.taps)
     for chunk in plan.chunks[axis]:
         first = len(segments)
-        for segment in _segments(plan, whole, chunk):
+        for segment in _segments(plan, axis, chunk):
             place = places[segment.phase.residue]
             segments.append(
                 (
@@ -237,12 +238,15 @@ def _tables(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], ...]:
     )
 
 
-def _segments(plan: Plan, axis: Axis, chunk: Chunk) -> tuple[Segment, ...]:
-    """What the kernel walks: stretches of outputs that the same taps reach, or those of each tap."""
+def _segments(plan: Plan, number: int, chunk: Chunk) -> tuple[Segment, ...]:
+    """What the kernel walks on an axis: outputs that the same taps reach, or those that each tap does."""
+    axis = plan.axes[number]
     if plan.filtered:
         return ()
-    stretches = axis.reaches if plan.kernel.by_taps else axis.segments
-    return stretches(chunk.start, chunk.stop)
+    if plan.kernel.by_taps:
+        return axis.reaches(chunk.start, chunk.stop)
+    grouped = isinstance(plan.kernel, Rows) and plan.kernel.lines > 1 and number == _HEIGHT
+    return (axis.groups if grouped else axis.segments)(chunk.start, chunk.stop)
 
 
 def _phases(plan: Plan, number: int, places: dict[int, int]) -> list[tuple[int, ...]]:

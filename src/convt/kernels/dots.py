@@ -49,7 +49,7 @@ class _Dots(Lines[Dots]):
     def tap_rows(self, index: Value) -> Value:
         return self.b.mul(index, self.b.i64(self.kernel.kernel))
 
-    def row(self, runs: Runs, x: Value, y: Value) -> None:
+    def row(self, runs: Runs, x: Value, y: Value, height: Value) -> None:
         b, fields, kernel = self.b, self.fields, self.kernel
         size = kernel.wide.bytes
         taps = b.mul(b.mul(fields["kernel_d"], fields["kernel_h"]), b.i64(kernel.kernel))

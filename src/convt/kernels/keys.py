@@ -168,6 +168,7 @@ class Rows(_Width):
     vectors: int  # vectors of columns of one phase in a tile
     channels: int  # output channels in a tile
     tail: int  # output channels in the last block; 0: it is like the others
+    lines: int = 1  # rows in a tile: one of every phase of the height, which read the same inputs
     source: Element  # element type of the caller's input
     result: Element  # element type that tiles store: the caller's in place, `wide` in a slab
     destination: Element | None = None  # element type of an unpacked output; None: written in place
@@ -188,7 +189,8 @@ class Rows(_Width):
     @property
     def name(self) -> str:
         tail = f"t{self.tail}" if self.tail else ""
-        tile = f"{self.channels}{tail}x{self.columns}_l{self.lanes}"
+        lines = f"{self.lines}x" if self.lines > 1 else ""
+        tile = f"{lines}{self.channels}{tail}x{self.columns}_l{self.lanes}"
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         moved = f"from_{self.source.name}_as_{self.result.name}{write}"

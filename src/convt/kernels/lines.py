@@ -31,8 +31,11 @@ class Lines(Share[Kernel]):
         """Where a pair of depth and height taps lies in the filters, in rows of all input channels."""
 
     @abstractmethod
-    def row(self, runs: Runs, x: Value, y: Value) -> None:
-        """Emit one row of every output channel: `x` is its first column, `y` its first output."""
+    def row(self, runs: Runs, x: Value, y: Value, height: Value) -> None:
+        """Emit one row of every output channel: `x` is its first column, `y` its first output.
+
+        `height` is its number among the output's rows.
+        """
 
     def compute(self) -> None:
         """Emit the loops over rows."""
@@ -49,7 +52,7 @@ class Lines(Share[Kernel]):
                     step, pitch = self.fields[f"step_{axis}"], self.fields[f"pitch_{axis}"]
                     x[axis] = b.add(box[axis]["in_first"], b.mul(place, step))
                     y[axis] = b.add(box[axis]["out_first"], b.mul(place, pitch))
-                self.row(runs, self.x.at(b, **x), self.y.at(b, **y))
+                self.row(runs, self.x.at(b, **x), self.y.at(b, **y), y["h"])
 
     def _runs(self, box: dict[str, dict[str, Value]]) -> Runs:
         """List the pairs of depth and height taps that reach the box, in order."""

@@ -41,7 +41,7 @@ class _Rows(Lines[Rows]):
     def tap_rows(self, index: Value) -> Value:
         return index
 
-    def row(self, runs: Runs, x: Value, y: Value) -> None:
+    def row(self, runs: Runs, x: Value, y: Value, height: Value) -> None:
         """Every block of output channels of one row."""
         b, fields, kernel = self.b, self.fields, self.kernel
         size = kernel.wide.bytes
@@ -53,6 +53,8 @@ class _Rows(Lines[Rows]):
         bias = b.at(fields.pointer("bias"), b.mul(first, b.i64(size)))
         width = self.task.chunks["w"]
         columns = b.sub(width["out_end"], width["out_first"])
+        lines, step = self.task.chunks["h"], self.y.h if kernel.lines > 1 else self.y.c
+        tap_bytes = b.mul(fields["in_channels"], b.i64(kernel.kernel * size))
 
         def call(block: Value, channels: int) -> None:
             channel = b.mul(block, b.i64(kernel.channels))
@@ -63,8 +65,11 @@ class _Rows(Lines[Rows]):
                 x,
                 self.x.c,
                 b.at(y, b.mul(local, self.y.c)),
-                self.y.c,
+                step,
                 columns,
+                tap_bytes,
+                b.sub(lines["out_first"], height),
+                b.sub(lines["out_end"], height),
                 *runs,
             ]
             b.call(_emit_row(b.module, self.target, kernel, channels), arguments)
@@ -72,11 +77,14 @@ class _Rows(Lines[Rows]):
         each_block(b, fields, (low, high), kernel.channels, kernel.tail, call)
 
 
-_ARGUMENTS = [PTR, PTR, PTR, I64, PTR, I64, I64, *RUNS]
+_ARGUMENTS = [PTR, PTR, PTR, I64, PTR, *[I64] * 5, *RUNS]
 
 
 def _emit_row(module: ir.Module, target: Target, kernel: Rows, channels: int) -> ir.Function:
-    """``row(filters, bias, x, x_channel, y, y_channel, columns, runs...)``: its tiles."""
+    """``row(filters, bias, x, x_channel, y, y_step, columns, tap_bytes, low, high, runs...)``: its tiles.
+
+    Of several rows, those from `low` to `high` are stored.
+    """
     name = f"row_{channels}"
     if name in module.globals:
         return module.globals[name]
@@ -85,22 +93,22 @@ def _emit_row(module: ir.Module, target: Target, kernel: Rows, channels: int) ->
     columns = made.args[6]
     step = kernel.columns * kernel.phases
     with b.loop(b.i64(0), columns, step) as first:
-        for phases in phase_groups(kernel, channels, target.registers):
+        for phases in phase_groups(kernel, channels * kernel.lines, target.registers):
             _Tile(b, kernel, target.half, channels, phases, made.args, first).emit()
     b.ret_void()
     return made
 
 
-def phase_groups(kernel: Rows, channels: int, registers: int) -> list[range]:
-    """The phases, in groups whose sums fit the registers together."""
-    room = max((registers - 1 - kernel.vectors) // (channels * kernel.vectors), 1)
+def phase_groups(kernel: Rows, several: int, registers: int) -> list[range]:
+    """The phases, in groups whose sums, for `several` channels or rows, fit the registers together."""
+    room = max((registers - 1 - kernel.vectors) // (several * kernel.vectors), 1)
     return [
         range(first, min(first + room, kernel.phases)) for first in range(0, kernel.phases, room)
     ]
 
 
 class _Tile:
-    """One register tile: some phases of a stretch of columns, for the block's output channels."""
+    """One register tile: some phases of a stretch of columns, for the block's output channels or rows."""
 
     def __init__(
         self,
@@ -114,7 +122,9 @@ class _Tile:
     ) -> None:
         self.b, self.kernel, self.half = b, kernel, half
         self.channels, self.phases = channels, phases
-        self.filters, self.bias, x, self.x_channel, y, self.y_channel, columns, *runs = arguments
+        self.several = range(channels * kernel.lines)
+        self.filters, self.bias, x, self.x_channel, y, self.y_step, columns, *rest = arguments
+        self.tap_bytes, self.low, self.high, *runs = rest
         self.runs = Runs(*runs)
         size = kernel.wide.bytes
         self.kind = ir.vector(number(kernel.wide), kernel.lanes)
@@ -123,9 +133,9 @@ class _Tile:
         self.y = b.at(y, b.mul(first, b.i64(kernel.result.bytes)))
         self.left = b.sub(columns, first)  # outputs from this tile's first on
         self.sums = {
-            (phase, channel, v): Slot(b, self.kind)
+            (phase, one, v): Slot(b, self.kind)
             for phase in phases
-            for channel in range(channels)
+            for one in self.several
             for v in range(kernel.vectors)
         }
 
@@ -133,8 +143,14 @@ class _Tile:
         zero = ir.constant(self.kind, 0.0)
         accumulate(self.b, self.runs, list(self.sums.values()), self._run, zero)
         self._add_bias()
-        for channel in range(self.channels):
-            self._store(channel)
+        for one in self.several:
+            if self.kernel.lines == 1:
+                self._store(one)
+                continue
+            here = self.b.i64(one)
+            above = self.b.icmp_signed("<=", self.low, here)
+            with self.b.if_then(self.b.and_(above, self.b.icmp_signed("<", here, self.high))):
+                self._store(one)
 
     def _run(self, entry: dict[str, Value]) -> None:
         b, size = self.b, self.kernel.wide.bytes
@@ -158,17 +174,22 @@ class _Tile:
             row = b.at(x, b.mul(b.i64(part), self.x_part)) if part else x
             values = [b.load(b.at(row, b.i64(p)), align=size, typ=self.kind) for p in place]
             for column in (t for t in taps if (t.part, t.shift) == (part, shift)):
-                for channel in range(self.channels):
-                    offset = (column.index * self.channels + channel) * size
-                    weight = b.load(
-                        b.at(filters, b.i64(offset)), align=size, typ=number(kernel.wide)
-                    )
+                for one in self.several:
+                    at = self._filter(filters, column.index, one)
+                    weight = b.load(at, align=size, typ=number(kernel.wide))
                     weight = b.splat(weight, kernel.lanes)
                     for v, value in enumerate(values):
-                        key = (column.phase, channel, v)
+                        key = (column.phase, one, v)
                         parts[key] = b.multiply_add(value, weight, parts[key])
         for key, total in self.sums.items():
             total.set(parts[key])
+
+    def _filter(self, filters: Value, column: int, one: int) -> Value:
+        """Where the filter of a kernel column is, for one of several channels or rows."""
+        b, size = self.b, self.kernel.wide.bytes
+        if self.kernel.lines == 1:
+            return b.at(filters, b.i64((column * self.channels + one) * size))
+        return b.at(b.at(filters, b.mul(self.tap_bytes, b.i64(one))), b.i64(column * size))
 
     def _add_bias(self) -> None:
         b, size = self.b, self.kernel.wide.bytes
@@ -176,25 +197,25 @@ class _Tile:
             place = b.at(self.bias, b.i64(channel * size))
             value = b.load(place, align=size, typ=number(self.kernel.wide))
             value = b.splat(value, self.kernel.lanes)
-            for (_, of, _), total in self.sums.items():
-                if of == channel:
+            for (_, one, _), total in self.sums.items():
+                if one == channel or self.kernel.lines > 1:
                     total.set(b.fadd(total.get(), value))
 
-    def _store(self, channel: int) -> None:
+    def _store(self, one: int) -> None:
         """Interleave the phases and store; of the row's last tile only what lies in the row."""
         b, kernel = self.b, self.kernel
-        y = b.at(self.y, b.mul(b.i64(channel), self.y_channel))
+        y = b.at(self.y, b.mul(b.i64(one), self.y_step))
         if len(self.phases) < kernel.phases:
-            self._scatter(y, channel)
+            self._scatter(y, one)
             return
         pairs = kernel.result.code == "bf16" and len(self.phases) == 2
         if pairs:
-            shorten_nans(b, [total for (_, of, _), total in self.sums.items() if of == channel])
+            shorten_nans(b, [total for (_, of, _), total in self.sums.items() if of == one])
         vectors = [
             vector
             for v in range(kernel.vectors)
             for vector in self._joined(
-                [self.sums[p, channel, v].get() for p in self.phases], pairs=pairs
+                [self.sums[p, one, v].get() for p in self.phases], pairs=pairs
             )
         ]
         whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.phases))
@@ -228,13 +249,13 @@ class _Tile:
             value = b.load(b.at(tile, offset), kind, align=kernel.result.bytes)
             b.store_first(value, b.at(y, offset), b.sub(self.left, first))
 
-    def _scatter(self, y: Value, channel: int) -> None:
+    def _scatter(self, y: Value, one: int) -> None:
         """Store some of many phases, one element at a time."""
         b, kernel, size = self.b, self.kernel, self.kernel.wide.bytes
         buffer = b.stack(self.kind, 1)
         for phase in self.phases:
             for v in range(kernel.vectors):
-                b.store(self.sums[phase, channel, v].get(), buffer)
+                b.store(self.sums[phase, one, v].get(), buffer)
                 with b.loop(b.i64(0), b.i64(kernel.lanes)) as lane:
                     column = b.mul(b.add(lane, b.i64(v * kernel.lanes)), b.i64(kernel.phases))
                     column = b.add(column, b.i64(phase))
