@@ -46,13 +46,14 @@ _JOINED = 128  # products of neighbouring taps that become one run, about
 _AFAR = 3  # instructions that wait for a vector of filters from beyond the second-level cache
 _NEAR = 1 << 18  # bytes of filters that stay near: of no one processor, as bits follow
 _RUN_COST = 10  # instructions that a tile spends on a run beside its sums
-_MOVE = 10  # instructions that move one vector into or out of a slab, transposed
+_MOVE, _BACK = 10, 5  # instructions that move one vector into a slab, transposed, and out of one
 _PICK, _SIDE_BY_SIDE = 1, 4  # instructions that move one element of so few dense channels
 _ALONE = 3  # instructions that move one element alone
 _HALO = 1.5  # times that an input element is packed, on average
 
 
 _LOAD = 1.25  # sums that take as long as a load where loads are what there is most of
+_ROW_SUM = 1.06  # of a sum over channels, in time: a row meets more filters
 _LISTED = 14  # instructions that list the address of an output
 _PART = 12  # instructions that store a vector in part
 _INTERLEAVED = 4  # instructions that bring a vector of one phase among the others, and store it
@@ -396,7 +397,7 @@ def _rows_cost(spec: Spec, kernel: Rows) -> float:
     stored = spec.batch * spec.out_channels * prod(spec.output_size[:2])
     stored *= tiles * kernel.vectors * kernel.phases * _INTERLEAVED
     runs = lines * blocks * tiles * _RUN_COST / kernel.lines
-    return max(sums, _LOAD * loads) + runs + stored + _slabs(spec, kernel)
+    return max(_ROW_SUM * sums, _LOAD * loads) + runs + stored + _slabs(spec, kernel)
 
 
 # --- lanes over input channels ------------------------------------------------------------------
@@ -446,13 +447,13 @@ def _slabs(spec: Spec, kernel: Channels | Dots | Rows) -> float:
     """Instructions that pack inputs (some of them again, as halo) and unpack results."""
     cost = 0.0
     sides = (
-        (kernel.source, spec.input_size, spec.in_channels, _HALO),
-        (kernel.destination, spec.output_size, spec.out_channels, 1.0),
+        (kernel.source, spec.input_size, spec.in_channels, _MOVE, _HALO),
+        (kernel.destination, spec.output_size, spec.out_channels, _BACK, 1.0),
     )
-    for moved, size, channels, times in sides:
+    for moved, size, channels, move, times in sides:
         # Channels of one group, where they are the dense axis, may be too few for a vector.
         few = spec.data_format == "NDHWC" and kernel.rows and channels // spec.groups < kernel.lanes
-        each = _MOVE / kernel.lanes
+        each = move / kernel.lanes
         if few and channels > 1:
             each = _PICK if channels <= _SIDE_BY_SIDE else _ALONE
         cost += each * times * spec.batch * prod(size) * channels if moved else 0
