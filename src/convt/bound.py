@@ -62,7 +62,8 @@ class ConvTranspose3D:
 
     Notes
     -----
-    Safe to call from many threads at once, and picklable; packed filters are not pickled.
+    Safe to call from many threads at once, and picklable; packed filters are not pickled. Where minimal
+    filtering serves, they take several times the memory of the filters, of up to 128 MiB at its points.
 
     Raises
     ------
