@@ -342,7 +342,9 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
     )
     several, vectors = range(1, min(max(channels, 1), 4) + 1), -(-columns // lanes)
     if (lines := _lines(spec)) > 1:
-        found, width = _row_tile(shape, target.registers, [lines], vectors)
+        # LLVM gathers the filters to broadcast ahead of the sums where they take a load each.
+        spare = 2 * lines if target.isa == "NEON" else 0
+        found, width = _row_tile(shape, target.registers - spare, [lines], vectors)
         if found == lines:
             return replace(shape, vectors=width, lines=lines)
     block, width = _row_tile(shape, target.registers, several, vectors)
