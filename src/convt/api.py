@@ -276,7 +276,7 @@ def choose_plan(
 
 
 def _fit(plan: Plan, access: Access, threads: int, finite: Callable[[], bool]) -> Plan:
-    # Rows have zero lanes; minimal filtering would compute every tile twice.
+    # Rows and dots read zeros beyond the input; minimal filtering would compute every tile twice.
     if (plan.kernel.rows or plan.filtered) and not finite():
         return make_plan(plan.spec, plan.target, access, threads, finite=False)
     return plan

@@ -36,10 +36,8 @@ __all__ = [
 CODES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 _FAST_COST = 1.15  # of an instruction of minimal filtering, which waits for caches more often
 WORTH = 1 << 26  # products from which "auto" may compile a kernel that takes longer to compile
-POINT_BYTES = (
-    32 << 20,
-    128 << 20,
-)  # of filters at the points that "auto" may hold: for a call, bound
+# Bytes of filters at the points that "auto" may hold: for a call, and bound.
+POINT_BYTES = {False: 32 << 20, True: 128 << 20}
 _LINE = 64  # bytes in a cache line
 _ROW_TAPS, _ROW_STRIDE = 64, 64  # the widest rows that code is emitted for
 _JOINED = 128  # products of neighbouring taps that become one run, about
@@ -50,8 +48,6 @@ _MOVE, _BACK = 10, 5  # instructions that move one vector into a slab, transpose
 _PICK, _SIDE_BY_SIDE = 1, 4  # instructions that move one element of so few dense channels
 _ALONE = 3  # instructions that move one element alone
 _HALO = 1.5  # times that an input element is packed, on average
-
-
 _LOAD = 1.25  # sums that take as long as a load where loads are what there is most of
 _ROW_SUM = 1.06  # of a sum over channels, in time: a row meets more filters
 _LISTED = 14  # instructions that list the address of an output

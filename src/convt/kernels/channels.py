@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
-from convt.kernels.driver import Share, each_block, emit_run, segment, segments, tap
+from convt.kernels.driver import Share, each_block, emit_run, segment, segments, tap, task_channels
 from convt.kernels.elements import number
 from convt.kernels.ir import Value
 from convt.kernels.keys import Channels
@@ -61,16 +61,11 @@ class _Boxes(Share[Channels]):
     def clear(self) -> None:
         """Set the task's outputs to the bias, which the taps' products are added to."""
         b, kernel = self.b, self.kernel
-        low, high = self.task.blocks
         kind = ir.vector(number(kernel.wide), kernel.lanes)
         size = b.i64(kernel.wide.bytes)
-        first = b.mul(low, b.i64(kernel.block_channels))
-        end = b.mul(high, b.i64(kernel.block_channels))
-        last = b.icmp_signed("==", high, self.fields["blocks"])  # may be wider
-        end = b.select(last, self.fields["out_channels"], end)
+        first, count = task_channels(b, self.fields, kernel, self.task)
         lanes_before = b.mul(self.task.group, self.fields["packed_lanes"])
         bias = b.at(self.fields.pointer("bias"), b.mul(b.add(lanes_before, first), size))
-        count = b.sub(end, first)
         chunks = [(self.task.chunks[a]["out_first"], self.task.chunks[a]["out_end"]) for a in "dhw"]
         loops = [b.loop(*bounds) for bounds in (self.task.batch, *chunks)]
         with loops[0] as n, loops[1] as d, loops[2] as h, loops[3] as w:

@@ -35,6 +35,7 @@ __all__ = [
     "segment",
     "segments",
     "tap",
+    "task_channels",
     "tasks",
 ]
 
@@ -88,6 +89,16 @@ class Task(NamedTuple):
 
 
 Family: TypeAlias = Channels | Dots | Filtering | Rows
+
+
+def task_channels(b: Builder, fields: Fields, kernel: Family, task: Task) -> tuple[Value, Value]:
+    """First output channel of the task within its group, and how many there are."""
+    width = b.i64(kernel.block_channels)
+    first, end = (b.mul(block, width) for block in task.blocks)
+    last = b.icmp_signed("==", task.blocks[1], fields["blocks"])  # may be wider
+    return first, b.sub(b.select(last, fields["out_channels"], end), first)
+
+
 Kernel = TypeVar("Kernel", bound=Family)
 
 
@@ -210,11 +221,8 @@ class _Driver:
     def _out_channels(self) -> tuple[Value, Value]:
         """First output channel of the task, counted over all groups, and how many there are."""
         b, fields = self.b, self.fields
-        width = b.i64(self.family.block_channels)
-        low, high = (b.mul(block, width) for block in self.task.blocks)
-        last = b.icmp_signed("==", self.task.blocks[1], fields["blocks"])  # may be wider
-        count = b.sub(b.select(last, fields["out_channels"], high), low)
-        return b.add(b.mul(self.task.group, fields["out_channels"]), low), count
+        first, count = task_channels(b, fields, self.family, self.task)
+        return b.add(b.mul(self.task.group, fields["out_channels"]), first), count
 
     def _caller(self, name: str, channel: Value) -> View:
         strides = [self.fields[f"{name}_{axis}"] for axis in ("n", "d", "h", "w", "c")]

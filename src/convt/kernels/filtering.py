@@ -22,7 +22,7 @@ from typing import Any
 from convt.kernels import ir
 from convt.kernels.builder import I1, I64, PTR, Builder, Slot, function
 from convt.kernels.channels import emit_block
-from convt.kernels.driver import Fields, Share, each_block, emit_run, row, tap
+from convt.kernels.driver import Fields, Share, each_block, emit_run, row, tap, task_channels
 from convt.kernels.elements import number
 from convt.kernels.ir import Value
 from convt.kernels.keys import Filtering
@@ -60,10 +60,7 @@ class _Tiles(Share[Filtering]):
         size, lanes = kernel.wide.bytes, kernel.lanes
         self.channels, self.packed = fields["in_channels"], fields["packed_lanes"]
         padded = b.and_(b.add(self.channels, b.i64(lanes - 1)), b.i64(-lanes))
-        self.first = b.mul(self.task.blocks[0], b.i64(kernel.block_channels))
-        end = b.mul(self.task.blocks[1], b.i64(kernel.block_channels))
-        last = b.icmp_signed("==", self.task.blocks[1], fields["blocks"])  # may be wider
-        self.count = b.sub(b.select(last, fields["out_channels"], end), self.first)
+        self.first, self.count = task_channels(b, fields, kernel, self.task)
         self.in_bytes, self.out_bytes = (b.mul(c, b.i64(size)) for c in (padded, self.packed))
         self.points, self.sums, self.zeros, self.tiles = (
             b.at(self.scratch, fields[f"workspace_{part}"])

@@ -6,7 +6,8 @@ meets the broadcast filters of every phase that it reaches; on store the phases 
 shuffles. Input rows are packed first, ``[depth][height][channel][width]``, with zeros where a row's lanes
 reach beyond the input; since 0 * Inf is no 0, this family asks for finite filters. For a convolution, which
 strides over its input, packing takes each row apart by the remainder of the column: a part lies after the
-other, and outputs read all of them. The filters are packed
+other, and outputs read all of them. With one output channel, a tile has a row of every phase of the height
+where all read the same inputs; those beyond the task's rows are not stored. The filters are packed
 as ``[block][depth tap][height tap][input channel][width tap][lane]``, a lane here being one output channel
 of the block.
 """
