@@ -7,11 +7,8 @@ compiled kernel can't reach. Elements in foreign byte order are swapped on load.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
-
 from convt.kernels import ir
-from convt.kernels.builder import F32, F64, I16, I32, I64, Builder, Slot
+from convt.kernels.builder import F32, F64, I16, I32, I64, Builder
 from convt.kernels.ir import Value
 from convt.kernels.keys import Element
 
@@ -22,7 +19,6 @@ __all__ = [
     "narrow",
     "narrow_pairs",
     "number",
-    "shorten_nans",
     "store",
 ]
 
@@ -74,23 +70,26 @@ def narrow(b: Builder, element: Element, value: Value, lanes: int, *, half: bool
     return _round_half(b, value, lanes) if element.code == "f16" else value
 
 
-def shorten_nans(b: Builder, vectors: Sequence[Slot]) -> None:
-    """Leave NaNs that bfloat16 holds too, in an even number of vectors: rounding would end others."""
-    values = [vector.get() for vector in vectors]
-    pairs = zip(values[::2], values[1::2], strict=True)
-    found = reduce(b.or_, (b.unordered(*pair) for pair in pairs))
-    bits = b.bitcast(found, ir.integer(values[0].type.count))
-    with b.if_then(b.icmp_signed("!=", bits, ir.constant(bits.type, 0))):
-        for vector, value in zip(vectors, values, strict=True):
-            vector.set(_short_nan(b, value, value.type.count))
-
-
 def narrow_pairs(b: Builder, first: Value, second: Value) -> Value:
-    """The elements of two vectors, rounded to bfloat16, in turn; NaNs are short already."""
-    lanes = first.type.count
-    low, high = (_rounded_bfloat(b, value, lanes) for value in (first, second))
-    sixteen = _constant(I32, lanes, 16)
-    return b.or_(b.lshr(low, sixteen), b.shl(b.lshr(high, sixteen), sixteen))
+    """The elements of two vectors of sums of bfloat16, rounded to it, in turn.
+
+    Rounds half to even, all elements at once. A NaN among such sums has the bits of an element or those
+    that processors make, of which bfloat16 holds all: rounding cuts zeros off and can't end it.
+    """
+    bits = ir.vector(I32, first.type.count)
+    low, high = b.bitcast(first, bits), b.bitcast(second, bits)
+
+    def word(value: int) -> Value:
+        return ir.constant(bits, value)
+
+    upper = b.or_(b.lshr(low, word(16)), b.and_(high, word(-0x10000)))
+    lower = b.or_(b.and_(low, word(0xFFFF)), b.shl(high, word(16)))
+    kind = ir.vector(I16, 2 * bits.count)
+    upper, lower = b.bitcast(upper, kind), b.bitcast(lower, kind)
+    # Up where the lower half is more than 0x8000, or is it and the upper is odd; compared as signed.
+    even = b.neg(b.and_(upper, ir.constant(kind, 1)))
+    up = b.icmp_signed(">", b.xor(lower, ir.constant(kind, -0x8000)), even)
+    return b.sub(upper, b.sext(up, kind))
 
 
 def _kind(element: ir.Type, lanes: int) -> ir.Type:

@@ -54,7 +54,7 @@ class Instructions:
     and_, or_, xor = map(_binary, ("and", "or", "xor"))
     shl, lshr = map(_binary, ("shl", "lshr"))
     fadd, fsub, fmul = map(_binary, ("fadd", "fsub", "fmul"))
-    trunc, zext = map(_cast, ("trunc", "zext"))
+    trunc, zext, sext = map(_cast, ("trunc", "zext", "sext"))
     fptrunc, fpext = map(_cast, ("fptrunc", "fpext"))
     bitcast, inttoptr, ptrtoint = map(_cast, ("bitcast", "inttoptr", "ptrtoint"))
 

@@ -14,13 +14,15 @@ of the block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
 
 from convt.kernels import ir
 from convt.kernels.builder import I64, PTR, Builder, Slot, function
 from convt.kernels.copy import interleave
 from convt.kernels.driver import each_block, emit_run
-from convt.kernels.elements import bits_of, narrow, narrow_pairs, number, shorten_nans, store
+from convt.kernels.elements import bits_of, narrow, narrow_pairs, number, store
 from convt.kernels.ir import Value
 from convt.kernels.keys import Rows
 from convt.kernels.lines import Lines
@@ -144,14 +146,44 @@ class _Tile:
         zero = ir.constant(self.kind, 0.0)
         accumulate(self.b, self.runs, list(self.sums.values()), self._run, zero)
         self._add_bias()
-        for one in self.several:
-            if self.kernel.lines == 1:
-                self._store(one)
-                continue
-            here = self.b.i64(one)
-            above = self.b.icmp_signed("<=", self.low, here)
-            with self.b.if_then(self.b.and_(above, self.b.icmp_signed("<", here, self.high))):
-                self._store(one)
+        if len(self.phases) < self.kernel.phases:
+            for one in self.several:
+                with self._within(one):
+                    self._scatter(self._row(one), one)
+            return
+        with self.b.if_else(self._whole()) as (full, part):
+            with full:
+                for one in self.several:
+                    self._put(self._vectors(one), self._row(one), stream=self.kernel.stream)
+            with part:
+                for one in self.several:
+                    with self._within(one):
+                        self._store_rest(one)
+
+    def _row(self, one: int) -> Value:
+        """Where one of several channels or rows has its first output of this tile."""
+        return self.b.at(self.y, self.b.mul(self.b.i64(one), self.y_step))
+
+    def _whole(self) -> Value:
+        """Whether all that the tile holds is stored."""
+        b, kernel = self.b, self.kernel
+        whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.phases))
+        if kernel.lines == 1:
+            return whole
+        above = b.icmp_signed("<=", self.low, b.i64(0))
+        below = b.icmp_signed(">=", self.high, b.i64(kernel.lines))
+        return b.and_(whole, b.and_(above, below))
+
+    @contextmanager
+    def _within(self, one: int) -> Iterator[None]:
+        """Run the body if one of several rows is the task's; channels always are."""
+        if self.kernel.lines == 1:
+            yield
+            return
+        b, here = self.b, self.b.i64(one)
+        above = b.icmp_signed("<=", self.low, here)
+        with b.if_then(b.and_(above, b.icmp_signed("<", here, self.high))):
+            yield
 
     def _run(self, entry: dict[str, Value]) -> None:
         b, size = self.b, self.kernel.wide.bytes
@@ -193,45 +225,31 @@ class _Tile:
         return b.at(b.at(filters, b.mul(self.tap_bytes, b.i64(one))), b.i64(column * size))
 
     def _add_bias(self) -> None:
-        b, size = self.b, self.kernel.wide.bytes
-        for channel in range(self.channels):
-            place = b.at(self.bias, b.i64(channel * size))
-            value = b.load(place, align=size, typ=number(self.kernel.wide))
-            value = b.splat(value, self.kernel.lanes)
-            for (_, one, _), total in self.sums.items():
-                if one == channel or self.kernel.lines > 1:
-                    total.set(b.fadd(total.get(), value))
+        """Add the bias of every channel; where there is none it is -0.0, which changes no sum."""
+        b, kind = self.b, number(self.kernel.wide)
+        places = [b.at(self.bias, b.i64(c * kind.bytes)) for c in range(self.channels)]
+        none, bits = ir.constant(kind, -0.0), bits_of(self.kernel.wide)
+        words = (b.load(place, bits, align=kind.bytes) for place in places)
+        given = reduce(b.or_, (b.icmp_signed("!=", word, b.bitcast(none, bits)) for word in words))
+        with b.if_then(given):
+            for channel, place in enumerate(places):
+                value = b.splat(b.load(place, kind, align=kind.bytes), self.kernel.lanes)
+                for (_, one, _), total in self.sums.items():
+                    if one == channel or self.kernel.lines > 1:
+                        total.set(b.fadd(total.get(), value))
 
-    def _store(self, one: int) -> None:
-        """Interleave the phases and store; of the row's last tile only what lies in the row."""
-        b, kernel = self.b, self.kernel
-        y = b.at(self.y, b.mul(b.i64(one), self.y_step))
-        if len(self.phases) < kernel.phases:
-            self._scatter(y, one)
-            return
-        pairs = kernel.result.code == "bf16" and len(self.phases) == 2
-        if pairs:
-            shorten_nans(b, [total for (_, of, _), total in self.sums.items() if of == one])
-        vectors = [
+    def _vectors(self, one: int) -> list[Value]:
+        """The row's outputs, the phases interleaved."""
+        return [
             vector
-            for v in range(kernel.vectors)
-            for vector in self._joined(
-                [self.sums[p, one, v].get() for p in self.phases], pairs=pairs
-            )
+            for v in range(self.kernel.vectors)
+            for vector in self._joined([self.sums[p, one, v].get() for p in self.phases])
         ]
-        whole = b.icmp_signed(">=", self.left, b.i64(kernel.columns * kernel.phases))
-        with b.if_else(whole) as (full, part):
-            with full:
-                self._put(vectors, y, stream=kernel.stream)
-            with part:
-                tile = b.stack(vectors[0].type, len(vectors))
-                self._put(vectors, tile, stream=False)
-                self._store_rest(tile, y)
 
-    def _joined(self, phases: list[Value], *, pairs: bool) -> list[Value]:
+    def _joined(self, phases: list[Value]) -> list[Value]:
         """Vectors of one stretch of each phase, rounded and interleaved."""
         b, kernel = self.b, self.kernel
-        if pairs:
+        if kernel.result.code == "bf16" and len(phases) == 2:
             return [narrow_pairs(b, *phases)]
         rounded = [narrow(b, kernel.result, v, kernel.lanes, half=self.half) for v in phases]
         return interleave(b, rounded)
@@ -241,14 +259,18 @@ class _Tile:
         for i, vector in enumerate(vectors):
             self.b.put(vector, self.b.at(place, self.b.i64(i * size)), stream=stream)
 
-    def _store_rest(self, tile: Value, y: Value) -> None:
-        """Store what lies in the row of a tile that waits in memory."""
+    def _store_rest(self, one: int) -> None:
+        """Store what lies in the row, from where the whole tile waits in memory."""
         b, kernel = self.b, self.kernel
+        vectors = self._vectors(one)
+        tile, y = b.stack(vectors[0].type, len(vectors)), self._row(one)
+        self._put(vectors, tile, stream=False)
         kind = ir.vector(bits_of(kernel.result), kernel.lanes)
-        with b.loop(b.i64(0), self.left, kernel.lanes) as first:
+        count = b.minimum(self.left, b.i64(kernel.columns * kernel.phases))
+        with b.loop(b.i64(0), count, kernel.lanes) as first:
             offset = b.mul(first, b.i64(kernel.result.bytes))
             value = b.load(b.at(tile, offset), kind, align=kernel.result.bytes)
-            b.store_first(value, b.at(y, offset), b.sub(self.left, first))
+            b.store_first(value, b.at(y, offset), b.sub(count, first))
 
     def _scatter(self, y: Value, one: int) -> None:
         """Store some of many phases, one element at a time."""
