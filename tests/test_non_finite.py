@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import convt
 from convt import target
-from oracles import DTYPES, Array, assert_identical
+from oracles import BFLOAT16, DTYPES, Array, assert_identical
 from problems import (
     DIRECTIONS,
     FAMILIES,
@@ -161,3 +161,13 @@ def test_sums_beyond_the_dtype_are_infinite(dtype: Any) -> None:
     y = convt.conv3d_transpose(x, w, None, 1)
     assert np.all(np.isposinf(y[..., ::2].astype(np.float64)))
     assert np.all(np.isneginf(y[..., 1::2].astype(np.float64)))
+
+
+def test_a_nan_of_any_payload_stays_one_in_bfloat16() -> None:
+    payloads = np.array([0x7F81, 0x7FC0, 0x7FFF, 0xFF81, 0xFFFF], np.uint16)
+    x, w = (np.ones(shape, BFLOAT16) for shape in ((1, 3, 3, 48, 1), (4, 4, 4, 1, 1)))
+    x[0, 1, 1, ::10, 0] = payloads.view(BFLOAT16)
+    expected = convt.conv3d_transpose(x.astype(np.float32), w.astype(np.float32), None, 2, "SAME")
+    y = convt.conv3d_transpose(x, w, None, 2, "SAME")
+    assert 0 < np.mean(np.isnan(expected)) < 1
+    assert np.array_equal(np.isnan(y), np.isnan(expected))

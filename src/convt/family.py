@@ -329,6 +329,7 @@ def _rows(spec: Spec, target: Target, access: Access) -> Rows | None:
         dilation=dilation,
         pad=spec.pad_before[2] % stride,
         forward=spec.forward,
+        single=spec.in_channels == spec.groups,
         source=Element(code, access.input_swapped),
         result=wide if unpacks else Element(code),
         destination=Element(code) if unpacks else None,

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convt import target
+from convt import jit, target
+from convt.kernels import ir
+from convt.kernels.builder import F32, PTR, Builder
+from convt.kernels.elements import narrow_pairs
 from convt.kernels.keys import Element
 from oracles import BFLOAT16, Array
-from tiny import copy, copying
+from tiny import Tiny, copy, copying
 
 HOST = target.host()
 # Without conversions in hardware; another name, so that its code is kept apart.
@@ -108,3 +111,38 @@ def test_a_nan_stays_one_whatever_its_payload(processor: target.Target, step: in
     values = np.concatenate([payloads | 0x7F800000, payloads | 0xFF800000]).view(np.float32)
     for dtype in DTYPES.values():
         assert np.all(np.isnan(converted(values, dtype, processor, step)))
+
+
+def joined_pairs(processor: target.Target) -> Tiny:
+    """Rounds two rows in turn to bfloat16; its record: their places, the result's, their length."""
+    lanes = processor.lanes(4)
+
+    def make(machine: target.Target) -> ir.Module:
+        module = ir.Module("pairs")
+        run = ir.Function(module, "run", [PTR, PTR])
+        b = Builder(run, fma=machine.fma)
+        *places, result = (b.inttoptr(b.word(run.args[0], i), PTR) for i in range(3))
+        with b.loop(b.i64(0), b.word(run.args[0], 3), lanes) as first:
+            offset = b.mul(first, b.i64(4))
+            rows = [b.read(b.at(p, offset), ir.vector(F32, lanes), align=4) for p in places]
+            b.store(narrow_pairs(b, *rows), b.at(result, offset), align=4)
+        b.ret_void()
+        return module
+
+    return Tiny(f"pairs_{processor.isa}_{lanes}", make)
+
+
+def test_pairs_are_rounded_as_one_by_one() -> None:
+    values = hard_to_round(BFLOAT16)
+    nans = np.array([0x7FC0, 0x7F81, 0x7FFF, 0xFFFF, 0xFFC0], np.uint16).view(BFLOAT16)
+    values = np.concatenate([values[~np.isnan(values)], nans.astype(np.float32)])
+    lanes = HOST.lanes(4)
+    values = np.resize(values, -(-len(values) // lanes) * lanes)
+    rows = [values, values[::-1].copy()]
+    result = np.empty(2 * len(values), BFLOAT16)
+    places = [row.ctypes.data for row in (*rows, result)]
+    record = np.array([*places, len(values)], np.int64)
+    jit.load(joined_pairs(HOST), HOST)(record.ctypes.data, None)
+    with np.errstate(all="ignore"):
+        expected = np.stack(rows, axis=1).reshape(-1).astype(BFLOAT16)
+    assert_same_bits(result, expected)

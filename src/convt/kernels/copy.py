@@ -18,6 +18,7 @@ from convt.target import Target
 
 __all__ = ["add_lanes", "deinterleave", "emit_copy", "interleave", "transpose"]
 
+_AHEAD = 1024  # bytes: where rows lie one after the other, memory is asked for those to come
 _FEW = (2, 3, 4)  # channels that are copied side by side
 
 
@@ -120,6 +121,7 @@ class _Copy:
         b, zero = self.b, self.b.i64(0)
         with b.if_else(b.icmp_signed(">=", nj, b.i64(self.lanes))) as (wide, narrow):
             with wide, b.loop(zero, ni) as i, self._vectors(nj) as j:
+                b.prefetch(b.at(self._from(i, j), b.i64(_AHEAD)))
                 self._move(i, j, self.lanes)
             with narrow, b.loop(zero, ni) as i, b.loop(zero, nj) as j:
                 self._move(i, j, 1)

@@ -169,6 +169,7 @@ class Rows(_Width):
     channels: int  # output channels in a tile
     tail: int  # output channels in the last block; 0: it is like the others
     lines: int = 1  # rows in a tile: one of every phase of the height, which read the same inputs
+    single: bool = False  # one input channel, in each group
     source: Element  # element type of the caller's input
     result: Element  # element type that tiles store: the caller's in place, `wide` in a slab
     destination: Element | None = None  # element type of an unpacked output; None: written in place
@@ -191,6 +192,7 @@ class Rows(_Width):
         tail = f"t{self.tail}" if self.tail else ""
         lines = f"{self.lines}x" if self.lines > 1 else ""
         tile = f"{lines}{self.channels}{tail}x{self.columns}_l{self.lanes}"
+        tile += "_single" if self.single else ""
         write = f"_to_{self.destination.name}" if self.destination else ""
         stream = "_stream" if self.stream else ""
         moved = f"from_{self.source.name}_as_{self.result.name}{write}"

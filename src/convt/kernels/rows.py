@@ -190,6 +190,9 @@ class _Tile:
         width = self.kernel.kernel * self.channels * size
         x = Slot(b, PTR, b.at(self.x, entry["input"]))
         filters = Slot(b, PTR, b.at(self.filters, b.mul(entry["row"], b.i64(width))))
+        if self.kernel.single:
+            self._products(x.get(), filters.get())
+            return
         with b.loop(b.i64(0), entry["count"]):
             self._products(x.get(), filters.get())
             x.set(b.at(x.get(), self.x_channel))
