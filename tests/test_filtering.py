@@ -422,19 +422,26 @@ def test_placements(
     check_placement(problem, algorithm, seed, many)
 
 
+@pytest.mark.parametrize(("kernel", "threads"), [(3, 2), (4, 2), (4, 9)])
 @pytest.mark.parametrize("data_format", ["NDHWC", "NCDHW"])
 @pytest.mark.parametrize("out", [64, 77])
-def test_threads_share_filters_from_afar_by_output_channels(out: int, data_format: str) -> None:
-    """Each mends what is not finite in its own channels, wherever the place."""
-    problem = box((2, 3, 3), 16, out, (4, 4, 4), (2, 2, 2), data_format=data_format, bias=True)
+def test_threads_share_filters_from_afar(
+    kernel: int, out: int, data_format: str, threads: int
+) -> None:
+    """By phases, and by output channels; each mends what is not finite in its own, wherever the place."""
+    size, strides = (kernel,) * 3, (2, 2, 2)
+    problem = box((2, 3, 3), 16, out, size, strides, data_format=data_format, bias=True)
     x, w, b = problem.integers()
     x = sprinkled(x, np.random.default_rng(0), 2)
-    plan = made(problem, x, w, None, Way(threads=2, processor=CUT))
+    way = Way(threads=threads, processor=CUT)
+    plan = made(problem, x, w, None, way)
     assert plan.filtered is not None
     assert plan.filtered.afar
-    assert plan.block_step < plan.blocks
-    y = compute(problem, x, w, b, None, Way(threads=2, processor=CUT))
-    assert_identical(y, problem.define(x, w, b))
+    packed = data_format == "NCDHW"  # the slab of a task has all phases
+    assert (plan.phases, plan.phase_step) == (8, 8 if packed else 1)
+    assert (plan.block_step < plan.blocks) == (packed or threads > plan.phases)
+    assert plan.tasks >= 2
+    assert_identical(compute(problem, x, w, b, None, way), problem.define(x, w, b))
 
 
 @pytest.mark.parametrize("data_format", ["NDHWC", pytest.param("NCDHW", marks=slow)])

@@ -41,6 +41,7 @@ class Region(NamedTuple):
     size: Triple  # outputs: depth, height, width
     batch: int
     blocks: int  # of output channels
+    apart: bool = False  # one phase alone
 
 
 def chunks(axis: Axis, length: int) -> list[Chunk]:
@@ -83,7 +84,8 @@ class Cutter:
         spec = self.spec
         counts = [-(-o // max(s, 1)) for o, s in zip(spec.output_size, region.size, strict=True)]
         batches = -(-spec.batch // region.batch)
-        return prod(counts) * batches * spec.groups * -(-self.blocks // region.blocks)
+        phases = prod(len(axis.correlations) for axis in self.axes) if region.apart else 1
+        return prod(counts) * batches * spec.groups * -(-self.blocks // region.blocks) * phases
 
     def _too_large(self, region: Region) -> bool:
         """Whether the input of a task, or its slab of results, crowd the second-level cache."""
@@ -116,13 +118,21 @@ class Cutter:
         sizes = zip(region.size, self.axes, strict=True)
         return region.batch * prod(max(length // axis.pitch, 1) for length, axis in sizes)
 
+    @property
+    def _part_phases(self) -> bool:
+        """Whether tasks may have phases of their own: their outputs are apart, and no slab has all."""
+        kernel = self.kernel
+        return isinstance(kernel, Filtering) and not (kernel.accumulate or kernel.destination)
+
     def _halved(self, region: Region, *, spare: bool) -> Region | None:
         """`region` halved on its outermost axis; with `spare`, not below enough pixels a phase."""
         spatial = self._pixels(region) >= 2 * _PHASE_PIXELS or not spare
         blocks, filtering = region.blocks > 1, isinstance(self.kernel, Filtering)
         if filtering:  # each task takes its inputs to the points
             blocks = blocks and spare and self._tasks(region) < self.threads
-        if self.afar:  # tasks of other channels read other filters
+        if self.afar:  # tasks of other phases or channels read other filters
+            if self._part_phases and spare and not region.apart:
+                return region._replace(apart=True)
             spatial = spatial and not (blocks or (filtering and spare))
         if region.batch > 1 and spatial:
             return region._replace(batch=-(-region.batch // 2))

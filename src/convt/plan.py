@@ -51,6 +51,8 @@ class Plan:
     batch_step: int  # batch entries in a task
     blocks: int  # blocks of output channels in a group
     block_step: int  # such blocks in a task
+    phases: int  # of all axes together
+    phase_step: int  # such phases in a task
     run_channels: int  # input channels in one chain of additions
     joined_channels: int  # that chains of neighbouring taps may join up to
     flush_runs: int  # chains summed up before they join the total
@@ -67,7 +69,7 @@ class Plan:
         """Tasks that the threads share."""
         counts = [len(axis) for axis in self.chunks]
         batches = -(-self.computed.batch // self.batch_step)
-        blocks = -(-self.blocks // self.block_step)
+        blocks = -(-self.blocks // self.block_step) * -(-self.phases // self.phase_step)
         return prod(counts) * batches * self.computed.groups * blocks
 
     @property
@@ -119,6 +121,7 @@ def make_plan(
     units = found.units if found else tuple(axis.pitch for axis in shape)
     afar = found.afar if found else kernel.by_taps
     region = Cutter(computed, target, shape, kernel, units, blocks, threads, work, afar).cut()
+    phases = prod(len(axis.correlations) for axis in shape)
     pieces = [chunks(axis, length) for axis, length in zip(shape, region.size, strict=True)]
     if isinstance(kernel, Dots | Rows):
         pieces[2] = [_row_chunk(c, kernel, computed.pad_before[2]) for c in pieces[2]]
@@ -145,6 +148,8 @@ def make_plan(
         batch_step=region.batch,
         blocks=blocks,
         block_step=region.blocks,
+        phases=phases,
+        phase_step=1 if region.apart else max(phases, 1),
         run_channels=run,
         joined_channels=joined,
         flush_runs=max(group * lanes // (joined * spread), 1),

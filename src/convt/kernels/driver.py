@@ -85,6 +85,7 @@ class Task(NamedTuple):
     batch: tuple[Value, Value]
     group: Value
     blocks: tuple[Value, Value]  # of output channels, within the group
+    phases: tuple[Value, Value]  # of all axes together; only minimal filtering takes some alone
     chunks: dict[str, dict[str, Value]]  # a row of the chunk table for each axis
 
 
@@ -128,7 +129,7 @@ def emit_run(target: Target, kernel: Kernel, share: type[Share[Kernel]]) -> ir.M
     record, scratch = run.args
     fields = Fields(b, record)
     with tasks(b, fields) as index:
-        task = _decode(b, fields, index)
+        task = _decode(b, fields, index, alone=isinstance(kernel, Filtering))
         driver = _Driver(b, target, kernel, fields, task, scratch)
         x, y = driver.input(), driver.output()
         share(kernel, b, target, fields, task, x, y, scratch).compute()
@@ -150,10 +151,13 @@ def tasks(b: Builder, fields: Fields) -> Iterator[Value]:
         yield taken.get()
 
 
-def _decode(b: Builder, fields: Fields, number: Value) -> Task:
-    """Task number -> its ranges; the width varies fastest, then height, depth, batch, channels, group."""
-    place: dict[str, Value] = {}
-    for axis in ("w", "h", "d", "n", "c"):
+def _decode(b: Builder, fields: Fields, number: Value, *, alone: bool) -> Task:
+    """Task number -> its ranges; the width varies fastest, then height, depth, batch, channels, group.
+
+    With `alone`, a task may have some of the phases: these vary before the group.
+    """
+    place: dict[str, Value] = {"p": b.i64(0)}
+    for axis in ("w", "h", "d", "n", "c", *("p" if alone else "")):
         count = fields[f"{axis}_tasks"]
         place[axis] = b.srem(number, count)
         number = b.sdiv(number, count)
@@ -169,6 +173,7 @@ def _decode(b: Builder, fields: Fields, number: Value) -> Task:
         span(place["n"], "batch_step", "batch"),
         number,
         span(place["c"], "block_step", "blocks"),
+        span(place["p"], "phase_step", "phases"),
         chunks,
     )
 

@@ -46,11 +46,12 @@ class _Tiles(Share[Filtering]):
     def compute(self) -> None:
         b, fields = self.b, self.fields
         self.clear()
-        counts = [(b.i64(0), fields[f"phase_count_{axis}"]) for axis in "dhw"]
-        with b.loop(*counts[0]) as d, b.loop(*counts[1]) as h, b.loop(*counts[2]) as w:
+        high, wide = (fields[f"phase_count_{axis}"] for axis in "hw")
+        with b.loop(*self.task.phases) as place:
+            rows = b.sdiv(place, wide)
+            d, h, w = b.sdiv(rows, high), b.srem(rows, high), b.srem(place, wide)
             index = zip("dhw", (d, h, w), strict=True)
             phases = {axis: phase(b, fields, axis, i) for axis, i in index}
-            place = b.add(b.mul(b.add(b.mul(d, counts[1][1]), h), counts[2][1]), w)
             base = b.word(b.at(fields.pointer("bases"), b.mul(place, b.i64(8))), 0)
             filters = b.at(fields.pointer("transformed"), base)
             self.phase(phases, filters, (d, h, w), place)

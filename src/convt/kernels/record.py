@@ -40,7 +40,9 @@ FIELDS: tuple[str, ...] = (
     "out_channels",  # in one group
     "blocks",  # blocks of output channels in one group
     "block_step",  # such blocks in a task
-    *(f"{axis}_tasks" for axis in ("n", "c", *_AXES)),  # tasks along each axis
+    "phases",  # of all axes together
+    "phase_step",  # such phases in a task of minimal filtering
+    *(f"{axis}_tasks" for axis in ("n", "c", "p", *_AXES)),  # tasks along each axis
     *(f"in_{axis}" for axis in _AXES),
     *(f"out_{axis}" for axis in _AXES),
     *(f"kernel_{axis}" for axis in _AXES),
