@@ -23,6 +23,7 @@ _PHASE_PIXELS = (
     96  # pixels of a phase in a task, so that filters read from afar are used often enough
 )
 _TASKS = 8  # tasks a thread, where there is work for them: the last ones even out
+_ROW_TASKS = 4  # the same of rows, which have little work for every halo that they pack
 _CHUNKS = 1 << 16  # chunks of an axis, at most: their table stays small
 
 
@@ -75,7 +76,8 @@ class Cutter:
             return region
         while self._too_large(region) and (smaller := self._halved(region, spare=False)):
             region = smaller
-        wanted = min(self.threads * _TASKS, self.products // SMALL) if self.threads > 1 else 1
+        each = _ROW_TASKS if isinstance(self.kernel, Rows) else _TASKS
+        wanted = min(self.threads * each, self.products // SMALL) if self.threads > 1 else 1
         while self._tasks(region) < wanted and (smaller := self._halved(region, spare=True)):
             region = smaller
         return region
