@@ -25,8 +25,8 @@ Kind = tuple[int, int]  # F(m, r): outputs of a tile, taps
 _AUTOMATIC: dict[int, tuple[int, ...]] = {1: (1,), 2: (2, 3), 3: (2,)}
 _ASKED: dict[int, tuple[int, ...]] = {1: (1,), 2: (2, 3, 4), 3: (2, 3, 4), 4: (2, 3)}
 _MOVE = 6  # instructions a vector spends on its way to a point, with its share of additions
-_TILE = 12  # instructions a tile spends on a point beside that
-_LOAD = 2  # instructions that wait for a vector of filters from beyond the second-level cache
+_TILE = 20  # instructions a tile spends on a point beside that
+_LOAD = 1.5  # instructions that wait for a vector of filters from beyond the second-level cache
 _CACHE = 1.0  # of the second-level cache, for a block of tiles at the points
 
 
